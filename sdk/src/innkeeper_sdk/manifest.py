@@ -1,0 +1,397 @@
+"""A provider's manifest: what it contributes, readable without importing it.
+
+Rules of this module:
+
+1. The manifest is ``innkeeper-provider.yaml`` in the provider's top-level package. Reading it imports nothing of the
+   provider and runs nothing of it.
+2. Unknown keys are faults, and all faults of a manifest are reported together, each with its path.
+3. What the host needs to decide about a provider stands here, never in the provider's code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import yaml
+from attrs import field, frozen
+from cattrs import Converter, transform_error
+from cattrs.errors import BaseValidationError, ForbiddenExtraKeysError
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from innkeeper_sdk.capability import CapabilityType, Visibility
+from innkeeper_sdk.errors import ManifestError
+
+__all__ = [
+    "MANIFEST_NAME",
+    "Attribute",
+    "CapabilityDeclaration",
+    "Check",
+    "Command",
+    "ErrorDeclaration",
+    "Kind",
+    "Limit",
+    "LimitScope",
+    "LimitType",
+    "Manifest",
+    "Method",
+    "ModuleDeclaration",
+    "Part",
+    "Process",
+    "Suffix",
+    "parse_manifest",
+    "read_manifest",
+]
+
+MANIFEST_NAME: Final = "innkeeper-provider.yaml"
+
+# The reference's grammar of capability ids (chainlink-common, capabilities.go), with its limit of 128 characters.
+CAPABILITY_ID: Final = re.compile(
+    r"(?P<name>[A-Za-z0-9_\-:]+)"
+    r"@(?P<version>(?:0|[1-9]\d*)\.(?:0|[1-9]\d*)\.(?:0|[1-9]\d*)"
+    r"(?:-(?:(?:0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)(?:\.(?:0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*))*))?"
+    r"(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?)",
+    re.ASCII,
+)
+CAPABILITY_ID_LENGTH: Final = 128
+
+
+class Part(Enum):
+    """Where a capability can run."""
+
+    HOST = "host"
+    LOOP = "loop"
+
+
+class LimitType(Enum):
+    """What a limit counts. Sizes are decimal, as in the reference: 1kb is 1000 bytes."""
+
+    SIZE = "size"
+    DURATION = "duration"
+    INTEGER = "integer"
+    BOOLEAN = "boolean"
+
+
+class LimitScope(Enum):
+    """Where the operator may set a limit: a workflow limit may also be set for an owner or globally."""
+
+    GLOBAL = "global"
+    OWNER = "owner"
+    WORKFLOW = "workflow"
+
+
+@frozen
+class Method:
+    """A capability's method; the names are full message names."""
+
+    input: str | None = None
+    output: str | None = None
+    idempotent: bool = False
+
+
+@frozen
+class CapabilityDeclaration:
+    """A capability that the provider may register.
+
+    Attributes:
+        id: ``name[:label…]@semver``.
+        type: What it offers.
+        description: One sentence.
+        visibility: Its default; plugins.yaml may only tighten it.
+        where: Where it can run.
+        methods: Its methods by name.
+    """
+
+    id: str
+    type: CapabilityType
+    description: str = ""
+    visibility: Visibility = Visibility.INTERNAL
+    where: Sequence[Part] = (Part.HOST,)
+    methods: Mapping[str, Method] = field(factory=dict)
+
+
+@frozen
+class ModuleDeclaration:
+    """A module type of the provider."""
+
+    name: str
+    description: str = ""
+
+
+@frozen
+class Suffix:
+    """A file name's ending, and how the file is turned into the bytes that are stored.
+
+    Attributes:
+        suffix: With its leading dot.
+        encoding: ``base64`` or ``none``.
+    """
+
+    suffix: str
+    encoding: str = "none"
+
+
+@frozen
+class Kind:
+    """Binaries that a module type takes.
+
+    Attributes:
+        name: The spec type that is stored.
+        module: The module type.
+        suffixes: Endings of file names; the longest that fits decides.
+        magic: First bytes, hexadecimal, of which a file may have one; used when no suffix fits.
+    """
+
+    name: str
+    module: str
+    suffixes: Sequence[Suffix] = ()
+    magic: Sequence[str] = ()
+
+
+@frozen
+class Command:
+    """A command: a verb under a noun of the host, or a noun of its own.
+
+    Attributes:
+        noun: The first word.
+        verb: The second word, or None.
+        run: ``package.module:function``; the function takes the arguments and returns the exit code.
+        help: One line.
+    """
+
+    noun: str
+    run: str
+    verb: str | None = None
+    help: str = ""
+
+
+@frozen
+class Process:
+    """A process part."""
+
+    executable: str
+    extra: str | None = None
+    capabilities: Sequence[str] = ()
+    needs: Sequence[str] = ()
+    helper: bool = False
+
+
+@frozen
+class Attribute:
+    """A key of workflow attributes.
+
+    Attributes:
+        schema: JSON Schema of its value.
+        default: The value that binds to nothing; absent is the same.
+        module: The module type that any other value binds the whole workflow to, or None.
+        refused: Why it is refused, if it is: then no workflow may have it.
+        description: One sentence.
+    """
+
+    schema: Mapping[str, Any] = field(factory=dict)
+    default: Any = None
+    module: str | None = None
+    refused: str | None = None
+    description: str = ""
+
+
+@frozen
+class Limit:
+    """A limit.
+
+    Attributes:
+        type: What it counts.
+        default: In its unit: ``100kb``, ``30s``, a number or a switch.
+        scope: The narrowest place where it may be set.
+        description: One sentence.
+        at_most: Another limit that this one must not exceed.
+    """
+
+    type: LimitType
+    default: bool | int | float | str
+    scope: LimitScope = LimitScope.WORKFLOW
+    description: str = ""
+    at_most: str | None = None
+
+
+@frozen
+class ErrorDeclaration:
+    """What ``innkeeper explain CODE`` says of one of the provider's errors."""
+
+    title: str
+    explanation: str = ""
+
+
+@frozen
+class Check:
+    """A check of ``innkeeper doctor``, run in a child process."""
+
+    id: str
+    run: str
+    help: str = ""
+
+
+@frozen
+class Manifest:
+    """Everything that a provider contributes.
+
+    Attributes:
+        id: The provider's id, the same as its entry point's name.
+        title: What a person calls it.
+        sdk: The range of SDK versions that it works with, as in PEP 440.
+        modules: Module types, by declaration order.
+        kinds: Kinds of binaries.
+        sources: Workflow sources.
+        secret_stores: Secret stores.
+        services: Services of the host part.
+        commands: Commands.
+        capabilities: Capabilities that it may register.
+        processes: Process parts, by name.
+        needs: Ids of providers that must be ready first.
+        attributes: Keys of workflow attributes.
+        limits: Limits, by name.
+        errors: Errors, by code.
+        checks: Checks of the doctor.
+        messages: File beside the manifest with a compiled FileDescriptorSet of its messages, or None.
+        config: JSON Schema of its ``config`` in plugins.yaml; absent means that it takes none.
+    """
+
+    id: str
+    title: str
+    sdk: str
+    modules: Sequence[ModuleDeclaration] = ()
+    kinds: Sequence[Kind] = ()
+    sources: Sequence[str] = ()
+    secret_stores: Sequence[str] = ()
+    services: Sequence[str] = ()
+    commands: Sequence[Command] = ()
+    capabilities: Sequence[CapabilityDeclaration] = ()
+    processes: Mapping[str, Process] = field(factory=dict)
+    needs: Sequence[str] = ()
+    attributes: Mapping[str, Attribute] = field(factory=dict)
+    limits: Mapping[str, Limit] = field(factory=dict)
+    errors: Mapping[str, ErrorDeclaration] = field(factory=dict)
+    checks: Sequence[Check] = ()
+    messages: str | None = None
+    config: Mapping[str, Any] | None = None
+
+
+_T = TypeVar("_T")
+_ID: Final = re.compile(r"[a-z][a-z0-9-]{0,63}", re.ASCII)
+
+
+def _converter() -> Converter:
+    converter = Converter(forbid_extra_keys=True, detailed_validation=True)
+    for plain in (str, int, float, bool):
+        converter.register_structure_hook(plain, _exactly)
+    converter.register_structure_hook(bool | int | float | str, _scalar)
+    converter.register_structure_hook_func(lambda cls: cls is Any, lambda value, _: value)
+    return converter
+
+
+def _exactly(value: object, cls: type[_T]) -> _T:
+    # cattrs would turn `id: 12` into "12"; a manifest says what it means.
+    if isinstance(value, cls) and not (cls is not bool and isinstance(value, bool)):
+        return value
+    raise TypeError(f"expected {cls.__name__}, found {type(value).__name__}")
+
+
+def _scalar(value: object, _: object) -> bool | int | float | str:
+    if isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"expected a number, a text or a switch, found {type(value).__name__}")
+
+
+def parse_manifest(document: object, *, path: str) -> Manifest:
+    """Turn a manifest's document into a record.
+
+    Args:
+        document: What the YAML says.
+        path: The file, for errors.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ManifestError: It is not valid; the message lists every fault.
+    """
+    if not isinstance(document, Mapping):
+        raise ManifestError("a manifest is a mapping", path=path, actual=type(document).__name__)
+    converter = _converter()
+    try:
+        manifest = converter.structure(document, Manifest)
+    except (BaseValidationError, ForbiddenExtraKeysError) as error:
+        faults = transform_error(error, path="manifest")
+        raise ManifestError(f"the manifest is not valid: {'; '.join(faults)}", path=path) from error
+    faults = list(_faults(manifest))
+    if faults:
+        raise ManifestError(f"the manifest is not valid: {'; '.join(faults)}", path=path, provider=manifest.id)
+    return manifest
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ManifestError: It is missing, unreadable or not valid.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe loaders
+    except OSError as error:
+        raise ManifestError(f"the manifest cannot be read: {error.strerror}", path=str(path)) from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ManifestError(f"the manifest is not YAML: {error}", path=str(path)) from error
+    return parse_manifest(document, path=str(path))
+
+
+def _faults(manifest: Manifest) -> list[str]:
+    faults = []
+    if not _ID.fullmatch(manifest.id):
+        faults.append(f"id: expected lower-case letters, digits and dashes, found {manifest.id!r}")
+    try:
+        SpecifierSet(manifest.sdk)
+    except InvalidSpecifier:
+        faults.append(f"sdk: expected a version range such as '>=0.1,<0.2', found {manifest.sdk!r}")
+    modules = {module.name for module in manifest.modules}
+    for kind in manifest.kinds:
+        if kind.module not in modules:
+            faults.append(f"kinds: {kind.name} names the module type {kind.module!r}, which is not declared")
+        faults += [
+            f"kinds: {kind.name}: suffix {s.suffix!r} has no leading dot" for s in kind.suffixes if s.suffix[:1] != "."
+        ]
+        faults += [
+            f"kinds: {kind.name}: encoding {s.encoding!r} is not none or base64"
+            for s in kind.suffixes
+            if s.encoding not in ("none", "base64")
+        ]
+        faults += [f"kinds: {kind.name}: magic {m!r} is not hexadecimal" for m in kind.magic if not _is_hex(m)]
+    for capability in manifest.capabilities:
+        if len(capability.id) > CAPABILITY_ID_LENGTH or not CAPABILITY_ID.fullmatch(capability.id):
+            faults.append(f"capabilities: {capability.id!r} is not name[:label…]@semver of at most 128 characters")
+    for key, attribute in manifest.attributes.items():
+        if attribute.module is not None and attribute.module not in modules:
+            faults.append(f"attributes: {key} names the module type {attribute.module!r}, which is not declared")
+    faults += [
+        f"processes: {name} needs {need!r}, which is not declared"
+        for name, process in manifest.processes.items()
+        for need in process.needs
+        if need not in manifest.processes
+    ]
+    return faults
+
+
+def _is_hex(text: str) -> bool:
+    try:
+        return bytes.fromhex(text) != b""
+    except ValueError:
+        return False
