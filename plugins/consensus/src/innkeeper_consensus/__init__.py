@@ -1,0 +1,1 @@
+"""The consensus capability of Innkeeper, for one node."""

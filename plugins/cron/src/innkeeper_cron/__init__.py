@@ -1,0 +1,1 @@
+"""The cron trigger of Innkeeper."""
