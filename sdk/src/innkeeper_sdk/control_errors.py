@@ -10,8 +10,9 @@ Rules of this module:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 import grpc
 
@@ -19,6 +20,7 @@ from innkeeper_sdk import errors
 from innkeeper_sdk.errors import (
     ConfigError,
     ConflictError,
+    DeadlineExceededError,
     ExitCode,
     HostError,
     HostUnreachableError,
@@ -32,7 +34,7 @@ from innkeeper_sdk.errors import (
 )
 from innkeeper_sdk.proto.innkeeper.control.v1.control_pb2 import Error
 
-__all__ = ["ERROR_KEY", "RemoteError", "error_of_call", "error_of_message", "message_of_error", "status_of_error"]
+__all__ = ["ERROR_KEY", "RemoteError", "error_of_call", "error_of_message", "error_of_record", "message_of_error", "status_of_error"]
 
 ERROR_KEY: Final = "innkeeper-error-bin"
 
@@ -54,6 +56,8 @@ _STATUS: Final[tuple[tuple[type[InnkeeperError], grpc.StatusCode], ...]] = (
     (VerificationError, grpc.StatusCode.FAILED_PRECONDITION),
     (NotFoundError, grpc.StatusCode.NOT_FOUND),
     (ConflictError, grpc.StatusCode.ABORTED),
+    # A WorkflowError too, so it stands before it.
+    (DeadlineExceededError, grpc.StatusCode.DEADLINE_EXCEEDED),
     (WorkflowError, grpc.StatusCode.FAILED_PRECONDITION),
     (LimitExceededError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (UnavailableError, grpc.StatusCode.UNAVAILABLE),
@@ -98,6 +102,11 @@ def error_of_message(message: Error) -> InnkeeperError:
     )
 
 
+def error_of_record(record: Mapping[str, Any]) -> InnkeeperError:
+    """Return the error that ``to_dict`` describes; ``exit_code`` may stand beside its fields."""
+    return error_of_message(Error(**record))
+
+
 def error_of_call(error: grpc.RpcError, *, socket: str) -> InnkeeperError:
     """Return what a failed call means.
 
@@ -123,7 +132,7 @@ def _transport_error(code: grpc.StatusCode, details: str, socket: str) -> Innkee
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return HostUnreachableError("the host did not answer in time", path=socket, hint="look at its log")
         case grpc.StatusCode.CANCELLED:
-            return UnavailableError("the call was cancelled: the host is stopping", path=socket)
+            return HostUnreachableError("the host stopped before it answered", path=socket, hint="look at its log")
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             return LimitExceededError(f"the request is larger than the host takes: {details}")
         case grpc.StatusCode.UNIMPLEMENTED:
@@ -146,7 +155,8 @@ def _class_of(code: str, exit_code: int) -> type[InnkeeperError]:
     known = _classes().get(code)
     if known is not None:
         return known
-    exits = ExitCode(exit_code) if exit_code in set(ExitCode) else ExitCode.PROBLEMS
+    # Whatever the other side says, a failure does not end with 0.
+    exits = ExitCode(exit_code) if exit_code in set(ExitCode) - {ExitCode.OK} else ExitCode.PROBLEMS
     return type(RemoteError.__name__, (RemoteError,), {"code": code or InnkeeperError.code, "exit_code": exits})
 
 

@@ -93,7 +93,7 @@ def probe(path: Path) -> Peer:
             raise _unreachable(path, "the host is gone, its socket was left", "start it with `innkeeper run`") from None
         except PermissionError:
             raise _unreachable(path, "the host's socket may not be used by this user", "ask as its user") from None
-        except TimeoutError:
+        except (BlockingIOError, TimeoutError):
             raise _unreachable(path, "the host does not accept connections", "look at its log") from None
         except OSError as error:
             raise _unreachable(path, f"the host cannot be reached ({error.strerror})", None) from error

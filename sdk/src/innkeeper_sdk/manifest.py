@@ -4,8 +4,10 @@ Rules of this module:
 
 1. The manifest is ``innkeeper-provider.yaml`` in the provider's top-level package. Reading it imports nothing of the
    provider and runs nothing of it.
-2. Unknown keys are faults, and all faults of a manifest are reported together, each with its path.
+2. Unknown keys are faults, and all faults of a manifest are reported together, each with where it stands.
 3. What the host needs to decide about a provider stands here, never in the provider's code.
+4. The records are here; how a document becomes one, and what must hold among its parts, is in ``manifest_reader`` and
+   ``manifest_rules``, which are imported when a manifest is read.
 """
 
 from __future__ import annotations
@@ -14,19 +16,18 @@ import re
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-import yaml
 from attrs import field, frozen
-from cattrs import Converter, transform_error
-from cattrs.errors import BaseValidationError, ForbiddenExtraKeysError
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from innkeeper_sdk.capability import CapabilityType, Visibility
-from innkeeper_sdk.errors import ManifestError
+from innkeeper_sdk.documents import Node
 
 __all__ = [
+    "CAPABILITY_ID",
+    "CAPABILITY_ID_LENGTH",
     "MANIFEST_NAME",
+    "PROVIDER_ID",
     "Attribute",
     "CapabilityDeclaration",
     "Check",
@@ -47,6 +48,8 @@ __all__ = [
 ]
 
 MANIFEST_NAME: Final = "innkeeper-provider.yaml"
+
+PROVIDER_ID: Final = re.compile(r"[a-z][a-z0-9-]{0,63}", re.ASCII)
 
 # The reference's grammar of capability ids (chainlink-common, capabilities.go), with its limit of 128 characters.
 CAPABILITY_ID: Final = re.compile(
@@ -85,11 +88,19 @@ class LimitScope(Enum):
 
 @frozen
 class Method:
-    """A capability's method; the names are full message names."""
+    """A capability's method.
+
+    Attributes:
+        input: Full name of the message it takes.
+        output: Full name of the message it answers with, or that its events carry.
+        idempotent: Whether repeating a call whose answer was lost is harmless.
+        calls: The limit that counts its calls per execution, which the host then enforces, or None.
+    """
 
     input: str | None = None
     output: str | None = None
     idempotent: bool = False
+    calls: str | None = None
 
 
 @frozen
@@ -279,38 +290,13 @@ class Manifest:
     config: Mapping[str, Any] | None = None
 
 
-_T = TypeVar("_T")
-_ID: Final = re.compile(r"[a-z][a-z0-9-]{0,63}", re.ASCII)
-
-
-def _converter() -> Converter:
-    converter = Converter(forbid_extra_keys=True, detailed_validation=True)
-    for plain in (str, int, float, bool):
-        converter.register_structure_hook(plain, _exactly)
-    converter.register_structure_hook(bool | int | float | str, _scalar)
-    converter.register_structure_hook_func(lambda cls: cls is Any, lambda value, _: value)
-    return converter
-
-
-def _exactly(value: object, cls: type[_T]) -> _T:
-    # cattrs would turn `id: 12` into "12"; a manifest says what it means.
-    if isinstance(value, cls) and not (cls is not bool and isinstance(value, bool)):
-        return value
-    raise TypeError(f"expected {cls.__name__}, found {type(value).__name__}")
-
-
-def _scalar(value: object, _: object) -> bool | int | float | str:
-    if isinstance(value, bool | int | float | str):
-        return value
-    raise TypeError(f"expected a number, a text or a switch, found {type(value).__name__}")
-
-
-def parse_manifest(document: object, *, path: str) -> Manifest:
+def parse_manifest(document: object, *, path: str, root: Node | None = None) -> Manifest:
     """Turn a manifest's document into a record.
 
     Args:
-        document: What the YAML says.
+        document: What the YAML says, as JSON-able values.
         path: The file, for errors.
+        root: The document's root, so that errors say where; without it they say which value.
 
     Returns:
         The manifest.
@@ -318,18 +304,9 @@ def parse_manifest(document: object, *, path: str) -> Manifest:
     Raises:
         ManifestError: It is not valid; the message lists every fault.
     """
-    if not isinstance(document, Mapping):
-        raise ManifestError("a manifest is a mapping", path=path, actual=type(document).__name__)
-    converter = _converter()
-    try:
-        manifest = converter.structure(document, Manifest)
-    except (BaseValidationError, ForbiddenExtraKeysError) as error:
-        faults = transform_error(error, path="manifest")
-        raise ManifestError(f"the manifest is not valid: {'; '.join(faults)}", path=path) from error
-    faults = list(_faults(manifest))
-    if faults:
-        raise ManifestError(f"the manifest is not valid: {'; '.join(faults)}", path=path, provider=manifest.id)
-    return manifest
+    from innkeeper_sdk.manifest_reader import structure_manifest  # noqa: PLC0415 - see rule 4
+
+    return structure_manifest(document, path=path, root=root)
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -344,54 +321,7 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         ManifestError: It is missing, unreadable or not valid.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe loaders
-    except OSError as error:
-        raise ManifestError(f"the manifest cannot be read: {error.strerror}", path=str(path)) from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ManifestError(f"the manifest is not YAML: {error}", path=str(path)) from error
-    return parse_manifest(document, path=str(path))
+    from innkeeper_sdk.manifest_reader import read_document  # noqa: PLC0415 - see rule 4
 
-
-def _faults(manifest: Manifest) -> list[str]:
-    faults = []
-    if not _ID.fullmatch(manifest.id):
-        faults.append(f"id: expected lower-case letters, digits and dashes, found {manifest.id!r}")
-    try:
-        SpecifierSet(manifest.sdk)
-    except InvalidSpecifier:
-        faults.append(f"sdk: expected a version range such as '>=0.1,<0.2', found {manifest.sdk!r}")
-    modules = {module.name for module in manifest.modules}
-    for kind in manifest.kinds:
-        if kind.module not in modules:
-            faults.append(f"kinds: {kind.name} names the module type {kind.module!r}, which is not declared")
-        faults += [
-            f"kinds: {kind.name}: suffix {s.suffix!r} has no leading dot" for s in kind.suffixes if s.suffix[:1] != "."
-        ]
-        faults += [
-            f"kinds: {kind.name}: encoding {s.encoding!r} is not none or base64"
-            for s in kind.suffixes
-            if s.encoding not in ("none", "base64")
-        ]
-        faults += [f"kinds: {kind.name}: magic {m!r} is not hexadecimal" for m in kind.magic if not _is_hex(m)]
-    for capability in manifest.capabilities:
-        if len(capability.id) > CAPABILITY_ID_LENGTH or not CAPABILITY_ID.fullmatch(capability.id):
-            faults.append(f"capabilities: {capability.id!r} is not name[:label…]@semver of at most 128 characters")
-    for key, attribute in manifest.attributes.items():
-        if attribute.module is not None and attribute.module not in modules:
-            faults.append(f"attributes: {key} names the module type {attribute.module!r}, which is not declared")
-    faults += [
-        f"processes: {name} needs {need!r}, which is not declared"
-        for name, process in manifest.processes.items()
-        for need in process.needs
-        if need not in manifest.processes
-    ]
-    return faults
-
-
-def _is_hex(text: str) -> bool:
-    try:
-        return bytes.fromhex(text) != b""
-    except ValueError:
-        return False
+    document, root = read_document(path)
+    return parse_manifest(document, path=str(path), root=root)

@@ -94,8 +94,7 @@ class Host(_message.Message):
     DRAINING_FIELD_NUMBER: _builtins.int
     STARTED_AT_FIELD_NUMBER: _builtins.int
     DATA_DIR_FIELD_NUMBER: _builtins.int
-    MAX_BINARY_BYTES_FIELD_NUMBER: _builtins.int
-    MAX_CONFIG_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_FILE_BYTES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     environment: _builtins.str
@@ -105,9 +104,8 @@ class Host(_message.Message):
     draining: _builtins.bool
     """Draining: no new executions."""
     data_dir: _builtins.str
-    max_binary_bytes: _builtins.int
-    """The largest files that a deployment may have, in bytes, as they are on disk."""
-    max_config_bytes: _builtins.int
+    max_file_bytes: _builtins.int
+    """The largest file that a deployment may have, in bytes, as it is on disk. Narrower limits are checked later."""
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -121,12 +119,11 @@ class Host(_message.Message):
         draining: _builtins.bool = ...,
         started_at: _timestamp_pb2.Timestamp | None = ...,
         data_dir: _builtins.str = ...,
-        max_binary_bytes: _builtins.int = ...,
-        max_config_bytes: _builtins.int = ...,
+        max_file_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_dir", b"data_dir", "draining", b"draining", "environment", b"environment", "max_binary_bytes", b"max_binary_bytes", "max_config_bytes", b"max_config_bytes", "name", b"name", "pid", b"pid", "ready", b"ready", "started_at", b"started_at", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_dir", b"data_dir", "draining", b"draining", "environment", b"environment", "max_file_bytes", b"max_file_bytes", "name", b"name", "pid", b"pid", "ready", b"ready", "started_at", b"started_at", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -295,11 +292,14 @@ class Capability(_message.Message):
     PROVIDER_FIELD_NUMBER: _builtins.int
     METHODS_FIELD_NUMBER: _builtins.int
     GRANTED_TO_FIELD_NUMBER: _builtins.int
+    READY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     type: _builtins.str
     description: _builtins.str
     visibility: _builtins.str
     provider: _builtins.str
+    ready: _builtins.bool
+    """Whether it can be called now."""
     @_builtins.property
     def methods(self) -> _containers.RepeatedCompositeFieldContainer[Global___Method]: ...
     @_builtins.property
@@ -316,10 +316,11 @@ class Capability(_message.Message):
         provider: _builtins.str = ...,
         methods: _abc.Iterable[Global___Method] | None = ...,
         granted_to: _abc.Iterable[_builtins.str] | None = ...,
+        ready: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "granted_to", b"granted_to", "id", b"id", "methods", b"methods", "provider", b"provider", "type", b"type", "visibility", b"visibility"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "granted_to", b"granted_to", "id", b"id", "methods", b"methods", "provider", b"provider", "ready", b"ready", "type", b"type", "visibility", b"visibility"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -500,6 +501,9 @@ class Workflow(_message.Message):
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     TRIGGERS_FIELD_NUMBER: _builtins.int
     BINARY_SHA256_FIELD_NUMBER: _builtins.int
+    ACTIVE_FIELD_NUMBER: _builtins.int
+    QUEUED_FIELD_NUMBER: _builtins.int
+    DROPPED_EVENTS_FIELD_NUMBER: _builtins.int
     workflow_id: _builtins.str
     owner: _builtins.str
     name: _builtins.str
@@ -517,6 +521,10 @@ class Workflow(_message.Message):
     source: _builtins.str
     binary_sha256: _builtins.str
     """Lower-case hexadecimal SHA-256 of the stored binary."""
+    active: _builtins.int
+    """Executions that run, events that wait, and events that could not be accepted since it was started."""
+    queued: _builtins.int
+    dropped_events: _builtins.int
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -542,10 +550,13 @@ class Workflow(_message.Message):
         updated_at: _timestamp_pb2.Timestamp | None = ...,
         triggers: _abc.Iterable[Global___Trigger] | None = ...,
         binary_sha256: _builtins.str = ...,
+        active: _builtins.int = ...,
+        queued: _builtins.int = ...,
+        dropped_events: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "binary_sha256", b"binary_sha256", "binary_url", b"binary_url", "created_at", b"created_at", "kind", b"kind", "module", b"module", "name", b"name", "owner", b"owner", "reason", b"reason", "source", b"source", "state", b"state", "status", b"status", "tag", b"tag", "triggers", b"triggers", "updated_at", b"updated_at", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "attributes", b"attributes", "binary_sha256", b"binary_sha256", "binary_url", b"binary_url", "created_at", b"created_at", "dropped_events", b"dropped_events", "kind", b"kind", "module", b"module", "name", b"name", "owner", b"owner", "queued", b"queued", "reason", b"reason", "source", b"source", "state", b"state", "status", b"status", "tag", b"tag", "triggers", b"triggers", "updated_at", b"updated_at", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -919,7 +930,7 @@ class Execution(_message.Message):
     def finished_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def logs(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogLine]:
-        """Filled by GetExecution only."""
+        """Filled by GetExecution and FireTrigger only."""
 
     def __init__(
         self,

@@ -1,0 +1,80 @@
+"""Errors across the control socket."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from innkeeper_sdk import errors
+from innkeeper_sdk.capability import CapabilityError, ErrorCode
+from innkeeper_sdk.control_errors import RemoteError, error_of_message, message_of_error, status_of_error
+from innkeeper_sdk.errors import ExitCode, InnkeeperError, NotFoundError, UnavailableError, UsageError
+from innkeeper_sdk.proto.innkeeper.control.v1.control_pb2 import Error
+
+CLASSES = [
+    cls for name in errors.__all__ if isinstance(cls := getattr(errors, name), type) and issubclass(cls, InnkeeperError)
+]
+
+# What protobuf takes as text: no surrogates.
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_every_error_comes_back_in_its_class_with_its_fields(cls: type[InnkeeperError]) -> None:
+    sent = cls("It broke", provider="p", path="f:1:2", expected="this", actual="that", hint="do so")
+    got = error_of_message(Error.FromString(message_of_error(sent).SerializeToString()))
+    assert type(got) is cls
+    assert got.to_dict() == sent.to_dict()
+    assert str(got) == str(sent)
+    assert got.exit_code is sent.exit_code
+
+
+def test_no_two_classes_share_a_code() -> None:
+    assert len({cls.code for cls in CLASSES}) == len(CLASSES)
+
+
+@given(message=TEXTS, hint=st.none() | TEXTS, path=st.none() | TEXTS)
+def test_short_texts_cross_as_they_are(message: str, hint: str | None, path: str | None) -> None:
+    got = error_of_message(message_of_error(NotFoundError(message, hint=hint, path=path)))
+    assert (got.message, got.hint, got.path) == (message, hint, path)
+
+
+@given(st.text(min_size=3000, max_size=3000), st.text(max_size=600))
+def test_however_long_the_texts_the_record_fits_metadata(message: str, other: str) -> None:
+    error = NotFoundError(message, provider=other, path=other, expected=other, actual=other, hint=other)
+    assert len(message_of_error(error).SerializeToString()) <= 4096
+
+
+def test_a_cut_text_ends_with_a_mark_and_at_a_character() -> None:
+    cut = message_of_error(NotFoundError("é" * 5000)).message
+    assert cut.endswith("é […]")
+    assert len(cut.encode()) <= 2048
+
+
+def test_file_names_that_are_no_text_are_escaped() -> None:
+    assert message_of_error(NotFoundError("no such file", path="a\udcffb")).path == "a\\udcffb"
+
+
+def test_an_error_with_a_sentence_of_its_own_keeps_it() -> None:
+    got = error_of_message(message_of_error(CapabilityError("too big", error_code=ErrorCode.LimitExceeded)))
+    assert isinstance(got, RemoteError)
+    assert str(got) == "[101]LimitExceeded: too big"
+    assert got.code == "capability"
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "expected"), [(4, ExitCode.VERIFICATION), (77, ExitCode.PROBLEMS), (0, ExitCode.PROBLEMS)]
+)
+def test_an_unknown_code_keeps_its_code_and_exit_code(exit_code: int, expected: ExitCode) -> None:
+    got = error_of_message(Error(code="of-the-future", message="m", exit_code=exit_code))
+    assert isinstance(got, RemoteError)
+    assert (got.code, got.exit_code) == ("of-the-future", expected)
+
+
+def test_statuses_tell_kinds_of_errors_apart() -> None:
+    assert status_of_error(UsageError("x")) is grpc.StatusCode.INVALID_ARGUMENT
+    assert status_of_error(NotFoundError("x")) is grpc.StatusCode.NOT_FOUND
+    assert status_of_error(UnavailableError("x")) is grpc.StatusCode.UNAVAILABLE
+    assert status_of_error(InnkeeperError("x")) is grpc.StatusCode.INTERNAL
