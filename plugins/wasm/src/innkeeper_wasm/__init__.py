@@ -1,0 +1,1 @@
+"""Run WebAssembly workflows on the Innkeeper plugin host."""
