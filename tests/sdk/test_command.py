@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from innkeeper_sdk.command import command_line
+from innkeeper_sdk.command import command_line, main
 from innkeeper_sdk.errors import ExitCode
 
 CODE = """
@@ -96,6 +96,61 @@ def run(
     command = command_line(module, arguments, locations=[str(location)], prog=prog)
     env = {**{k: v for k, v in os.environ.items() if k != "INNKEEPER_DEBUG"}, **environ}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=env, timeout=60)
+
+
+@pytest.fixture
+def here(location: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the location for commands in this process, which is left as it was."""
+    monkeypatch.setattr(sys, "argv", ["pytest"])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delenv("INNKEEPER_DEBUG", raising=False)
+    return location
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "out", "err"),
+    [
+        (["probe_commands.cli:echo", "--", "a"], 0, "['a']\n", ""),
+        (["probe_commands.cli:code", "--", "9"], 9, "", ""),
+        (["probe_commands.cli:refuse", "--"], 3, "", "error: it is not valid (expected this, found that); mend it\n"),
+        (
+            ["probe_commands.cli:crash", "--"],
+            1,
+            "",
+            "error: probe_commands.cli:crash failed: ValueError: something broke\n",
+        ),
+        (
+            ["probe_commands.cli:missing", "--"],
+            1,
+            "",
+            "error: probe_commands.cli has no missing, which the manifest names\n",
+        ),
+        (["probe_commands.cli:interrupted", "--"], 130, "", "interrupted\n"),
+    ],
+)
+def test_a_command_line_becomes_an_exit_code(
+    *, here: Path, capsys: pytest.CaptureFixture[str], words: list[str], code: int, out: str, err: str
+) -> None:
+    assert main(["--path", str(here), "--prog", "innkeeper probe", *words]) == code
+    assert capsys.readouterr() == (out, err)
+    assert sys.argv[0] == "innkeeper probe"
+    assert sys.path[-1] == str(here)
+
+
+def test_a_traceback_goes_before_the_one_line(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INNKEEPER_DEBUG", "1")
+    assert main(["--path", str(here), "probe_commands.cli:wrong", "--"]) == ExitCode.PROBLEMS
+    assert capsys.readouterr().err.startswith("Traceback")
+
+
+@pytest.mark.parametrize("words", [[], ["--path"], ["os", "--"], ["a:b"]])
+def test_words_that_are_no_command_line_are_a_usage_error(
+    here: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    assert main(words) == ExitCode.USAGE
+    assert capsys.readouterr().err.startswith("error: ")
 
 
 def test_the_function_gets_the_arguments_as_they_are(location: Path) -> None:

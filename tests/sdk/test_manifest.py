@@ -213,6 +213,13 @@ def test_a_missing_manifest_is_refused(file: Path) -> None:
             {"capabilities": [{"id": "a@1.0.0", "type": "action", "methods": {"Do": {"calls": "X"}}}]},
             "methods.Do.calls: not a limit of this manifest",
         ),
+        ({"modules": [{"name": "m"}], "kinds": [{"name": "a b", "module": "m"}]}, "kinds[0].name: not a name"),
+        ({"attributes": {"a b": {}}}, "not an attribute's key"),
+        ({"processes": {"P": {"executable": "a"}}}, "not a process's name"),
+        (
+            {"processes": {"p": {"executable": "a", "helper": True, "capabilities": ["a@1.0.0"]}}},
+            "processes.p.capabilities: a helper speaks no LOOP wire",
+        ),
         ({"processes": {"p": {"executable": "a/b"}}}, "processes.p.executable: not a command"),
         (
             {"processes": {"p": {"executable": "a", "needs": ["q"]}}},

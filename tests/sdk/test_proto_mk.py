@@ -33,8 +33,8 @@ def compiled(path: Path) -> descriptor_pool.DescriptorPool:
 def workspace(tmp_path: Path) -> Path:
     """A workspace with one package of messages of the SDK, and one provider."""
     values = "sdk/src/innkeeper_sdk/proto/values"
-    shutil.copytree(ROOT / values, tmp_path / values)
-    shutil.copytree(CRON, tmp_path / "plugins/cron/src/innkeeper_cron")
+    for source, target in ((ROOT / values, values), (CRON, "plugins/cron/src/innkeeper_cron")):
+        shutil.copytree(source, tmp_path / target, ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
 
 

@@ -73,6 +73,14 @@ def test_merges_give_way_to_own_keys_and_to_earlier_ones() -> None:
     assert read(text)["c"] == {"x": 0, "y": 1, "z": 2}
 
 
+def test_an_anchor_on_a_scalar_is_for_later_use() -> None:
+    assert read("a: &name probe\nb: [*name, *name]\n") == {"a": "probe", "b": ["probe", "probe"]}
+
+
+def test_an_anchor_given_again_means_the_newer_value() -> None:
+    assert read("[&a 1, *a, &a 2, *a]") == [1, 1, 2, 2]
+
+
 def test_a_quoted_merge_key_is_a_key() -> None:
     assert read("'<<': {a: 1}") == {"<<": {"a": 1}}
 

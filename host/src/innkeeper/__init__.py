@@ -1,0 +1,7 @@
+"""Innkeeper, a plugin host for workflows."""
+
+from __future__ import annotations
+
+__all__ = ["__version__"]
+
+__version__ = "0.1.0"

@@ -10,8 +10,6 @@ Rules of this module:
 from __future__ import annotations
 
 import os
-import socket
-import struct
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -26,9 +24,6 @@ SOCKET_NAME: Final = "control.sock"
 
 # unix(7): sun_path has 108 bytes, of which the last is NUL.
 SOCKET_PATH_LIMIT: Final = 107
-
-# struct ucred of unix(7): pid, uid, gid.
-_UCRED: Final = struct.Struct("iII")
 
 # A host that is stopped or wedged still has its connections accepted by the kernel until its backlog is full.
 _PROBE_SECONDS: Final = 2.0
@@ -82,31 +77,41 @@ def probe(path: Path) -> Peer:
         VerificationError: The host belongs to another user.
     """
     check_socket_path(path)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.settimeout(_PROBE_SECONDS)
-        try:
-            sock.connect(os.fspath(path))
-            credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-        except FileNotFoundError:
-            raise _unreachable(path, "no host is running", "start one with `innkeeper run`") from None
-        except ConnectionRefusedError:
-            raise _unreachable(path, "the host is gone, its socket was left", "start it with `innkeeper run`") from None
-        except PermissionError:
-            raise _unreachable(path, "the host's socket may not be used by this user", "ask as its user") from None
-        except (BlockingIOError, TimeoutError):
-            raise _unreachable(path, "the host does not accept connections", "look at its log") from None
-        except OSError as error:
-            raise _unreachable(path, f"the host cannot be reached ({error.strerror})", None) from error
-    pid, uid, _ = _UCRED.unpack(credentials)
+    try:
+        # Most commands find out here that there is no host, and need no sockets.
+        os.stat(path)
+        peer = _connect(path)
+    except FileNotFoundError:
+        raise _unreachable(path, "no host is running", "start one with `innkeeper run`") from None
+    except ConnectionRefusedError:
+        raise _unreachable(path, "the host is gone, its socket was left", "start it with `innkeeper run`") from None
+    except PermissionError:
+        raise _unreachable(path, "the host's socket may not be used by this user", "ask as its user") from None
+    except (BlockingIOError, TimeoutError):
+        raise _unreachable(path, "the host does not accept connections", "look at its log") from None
+    except OSError as error:
+        raise _unreachable(path, f"the host cannot be reached ({error.strerror})", None) from error
     user = os.geteuid()
-    if user not in (uid, 0):
+    if user not in (peer.uid, 0):
         raise VerificationError(
             "the host on this socket belongs to another user",
             path=str(path),
             expected=f"user {user}",
-            actual=f"user {uid}",
+            actual=f"user {peer.uid}",
             hint="choose another --runtime-dir",
         )
+    return peer
+
+
+def _connect(path: Path) -> Peer:
+    import socket  # noqa: PLC0415 - see its caller
+    import struct  # noqa: PLC0415 - as above
+
+    ucred = struct.Struct("iII")  # pid, uid, gid, as in unix(7)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(_PROBE_SECONDS)
+        sock.connect(os.fspath(path))
+        pid, uid, _ = ucred.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, ucred.size))
     return Peer(pid=pid, uid=uid)
 
 

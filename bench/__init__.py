@@ -1,0 +1,1 @@
+"""The yardsticks; each prints one JSON object on one line."""

@@ -1,0 +1,3 @@
+module innkeeper/bench/go
+
+go 1.24

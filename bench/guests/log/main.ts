@@ -1,0 +1,14 @@
+// Logs a line, then replies.
+import { CronCapability, handler, Runner, type Runtime } from '@chainlink/cre-sdk'
+
+const onCron = (runtime: Runtime<unknown>): string => {
+	runtime.log('Hello world!')
+	return 'logged'
+}
+
+const initWorkflow = () => [handler(new CronCapability().trigger({ schedule: '*/30 * * * * *' }), onCron)]
+
+export async function main() {
+	const runner = await Runner.newRunner()
+	await runner.run(initWorkflow)
+}

@@ -1,0 +1,64 @@
+"""A provider's command, run in a child process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+
+from innkeeper.cli.options import Invocation
+from innkeeper.cli.provided import declared
+from innkeeper.providers.discovery import discover
+from innkeeper_sdk.command import command_line
+from innkeeper_sdk.errors import ConflictError, ExitCode
+
+__all__ = ["run_command"]
+
+
+def run_command(words: str, arguments: Sequence[str], invocation: Invocation) -> int:
+    """Run a provider's command in a child process.
+
+    Args:
+        words: The words that call it.
+        arguments: The words behind them.
+        invocation: What the host's options say.
+
+    Returns:
+        Its exit code.
+
+    Raises:
+        ConflictError: Several providers have this command, or none has it any more.
+    """
+    # A scan, not the index: what is stale or foreign must not choose the code that runs.
+    found = [command for command in declared(discover().providers) if command.words == words]
+    if len(found) != 1:
+        names = " and ".join(command.provider for command in found) or "none"
+        raise ConflictError(
+            f"`innkeeper {words}` must be the command of one provider",
+            actual=names,
+            hint="uninstall all but one of them" if found else "something was uninstalled just now",
+        )
+    (one,) = found
+    command = command_line(one.run, arguments, locations=[one.location], prog=f"innkeeper {words}")
+    with subprocess.Popen(command, env=_environment(invocation)) as child:  # noqa: S603 - see above
+        try:
+            return _exit_code(child.wait())
+        except KeyboardInterrupt:
+            # The terminal has told the child too; it says by its exit code what it made of it.
+            return _exit_code(child.wait()) or ExitCode.INTERRUPTED
+
+
+def _exit_code(status: int) -> int:
+    """Return a child's status as a shell would."""
+    return 128 - status if status < 0 else status
+
+
+def _environment(invocation: Invocation) -> dict[str, str]:
+    environ = dict(os.environ)
+    if invocation.plugins:
+        environ["INNKEEPER_PLUGINS"] = os.pathsep.join(str(path.absolute()) for path in invocation.plugins)
+    if invocation.settings_file is not None:
+        environ["INNKEEPER_SETTINGS"] = str(invocation.settings_file.absolute())
+    for key, value in invocation.flags.items():
+        environ[f"INNKEEPER_{key.upper()}"] = value
+    return environ

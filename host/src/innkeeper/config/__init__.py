@@ -1,0 +1,1 @@
+"""What an operator writes: plugins.yaml and innkeeper.yaml, as records with their origins."""

@@ -1,0 +1,297 @@
+"""A running host: its parts, put together, started in order and stopped in reverse.
+
+Rules of this module:
+
+1. Nothing here decides anything about workflows, providers or capabilities: it makes the parts and gives each what it
+   needs of the others.
+2. The guard is started first and told goodbye last; whatever is closed in between, closing goes on when something
+   fails or takes too long.
+3. The control socket opens before providers are started, so that a start that hangs can be looked at.
+4. Ready: every enabled provider has started or failed, and workflows have been reconciled once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from attrs import define, field
+
+from innkeeper.capabilities.limit_settings import apply_settings
+from innkeeper.capabilities.limits import LimitTable
+from innkeeper.capabilities.registry import Registry
+from innkeeper.closing import Closing
+from innkeeper.config.plugins import PluginsConfig
+from innkeeper.config.settings import Settings, prepare
+from innkeeper.control.server import ControlServer
+from innkeeper.control.service import ControlService
+from innkeeper.control.status import MAX_FILE_BYTES, HostStatus
+from innkeeper.engine.concurrency import ExecutionSlots
+from innkeeper.engine.environment import Environment
+from innkeeper.engine.events import Broadcast
+from innkeeper.locks import HostLock
+from innkeeper.loop.guard import Guard
+from innkeeper.modules.attributes import declare_attributes
+from innkeeper.modules.kinds import declare_kinds
+from innkeeper.modules.messages import Messages
+from innkeeper.modules.selection import Modules, Surroundings
+from innkeeper.providers.catalog import Catalog, build_catalog
+from innkeeper.providers.discovery import Discovery, discover
+from innkeeper.providers.manager import Providers
+from innkeeper.providers.states import ProviderState
+from innkeeper.providers.watchdog import Watchdog
+from innkeeper.stopping import Stopping
+from innkeeper.store.database import Database
+from innkeeper.store.stores import Stores
+from innkeeper.workflows.handler import Handler
+from innkeeper_sdk.errors import ManifestError
+
+__all__ = ["Host"]
+
+# How long executions may go on after the host was asked to stop. What is cut off is tried again by the next host.
+DRAIN_SECONDS: Final = 60.0
+
+# What clients get to read the last of what they follow.
+_GRACE_SECONDS: Final = 0.5
+
+# What a request holds beside its two files: attributes, names and secrets.
+_REQUEST_BYTES: Final = 4 << 20
+
+
+@define(eq=False)
+class _Parts:
+    """The parts that stopping needs before they are closed."""
+
+    handler: Handler
+    providers: Providers
+
+
+@define(eq=False)
+class Host:
+    """One host.
+
+    Attributes:
+        settings: Its settings.
+        plugins: What it loads.
+        on_listening: Called when commands are answered.
+        on_ready: Called when it is ready.
+        drain_seconds: How long executions may go on after the host was asked to stop.
+        leftovers: What is removed if the host dies, beside its socket.
+        logger: Where it is told.
+    """
+
+    settings: Settings
+    plugins: PluginsConfig
+    on_listening: Callable[[], None] = lambda: None
+    on_ready: Callable[[], None] = lambda: None
+    drain_seconds: float = DRAIN_SECONDS
+    leftovers: Sequence[Path] = ()
+    logger: logging.Logger = field(factory=lambda: logging.getLogger("innkeeper.host"))
+    _closing: Closing = field(init=False)
+    _parts: _Parts | None = field(default=None, init=False)
+    _status: HostStatus | None = field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Begin with nothing to close."""
+        self._closing = Closing(self.logger)
+
+    async def run(self, stopping: Stopping) -> None:
+        """Run until the host is asked to stop, and stop.
+
+        Args:
+            stopping: What asks.
+
+        Raises:
+            InnkeeperError: It cannot be started; what was started has been stopped.
+        """
+        asked = asyncio.create_task(stopping.asked.wait())
+        starting = asyncio.create_task(self._start())
+        try:
+            await asyncio.wait({asked, starting}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                self._ready()
+                await asked
+            self.logger.info("the host is stopping", extra={"now": stopping.now.is_set()})
+        finally:
+            asked.cancel()
+            starting.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                # What it raised has been raised, or is of no interest: the host was asked to stop.
+                await starting
+            await self._drain(stopping)
+            await self._closing.close(stopping.now)
+            self.logger.info("the host has stopped")
+
+    def abandoned(self) -> list[str]:
+        """Return what of providers does not end: while there is something, the event loop cannot be closed."""
+        return self._parts.providers.abandoned() if self._parts is not None else []
+
+    async def _start(self) -> None:
+        settings = self.settings
+        discovery = discover()
+        catalog = build_catalog(self.plugins, discovery)
+        limits = apply_settings(
+            catalog.limits,
+            settings=settings.limits,
+            origins=settings.origins,
+            entries={item.id: item.entry.limits for item in catalog.entries if item.starts},
+        )
+        self._lock()
+        guard = Guard(logging.getLogger("innkeeper.guard"))
+        guard.start()
+        for path in self.leftovers:
+            guard.add_path(path)
+        self._closing.add("the guard", guard.close)
+        database = Database(settings.database_url)
+        await database.open()
+        self._closing.add("the database", database.close)
+        await self._assemble(catalog, discovery, limits, guard, Stores.of(database))
+
+    async def _assemble(
+        self, catalog: Catalog, discovery: Discovery, limits: LimitTable, guard: Guard, stores: Stores
+    ) -> None:
+        registry = Registry(logger=logging.getLogger("innkeeper.capabilities"))
+        providers = Providers(
+            catalog,
+            settings=self.settings,
+            registry=registry,
+            limits=limits,
+            logger=logging.getLogger("innkeeper.providers"),
+        )
+        events = Broadcast()
+        kinds = declare_kinds(
+            item.manifest for item in catalog.entries if item.entry.enabled and item.manifest is not None
+        )
+        handler = Handler(
+            Environment(
+                registry=registry,
+                stores=stores,
+                limits=limits,
+                slots=ExecutionSlots(int(limits.get("WorkflowExecutionConcurrencyLimit"))),
+                events=events,
+            ),
+            Modules(
+                Surroundings(
+                    ready=providers.module_types,
+                    registry=registry,
+                    limits=limits,
+                    pending=lambda: _pending(catalog, providers),
+                )
+            ),
+            attributes=declare_attributes(catalog.installed.values()).keys,
+            kinds={declared.kind.name for declared in kinds},
+        )
+        self._parts = _Parts(handler, providers)
+        status = self._status = HostStatus(self.settings)
+        service = ControlService(
+            status=status,
+            providers=providers,
+            registry=registry,
+            handler=handler,
+            stores=stores,
+            events=events,
+            messages=_messages(catalog, discovery, self.logger),
+            kinds=kinds,
+        )
+        server = ControlServer(
+            service,
+            socket=self.settings.control_socket,
+            max_request_bytes=2 * MAX_FILE_BYTES + _REQUEST_BYTES,
+            guard=guard,
+            logger=logging.getLogger("innkeeper.control"),
+        )
+        self._closing.add("the control socket", lambda: _stop(server, events))
+        await server.start()
+        self.on_listening()
+        self._watch(providers)
+        self._closing.add("the providers", providers.close)
+        await providers.start()
+        providers.subscribe(lambda _: handler.providers_changed())
+        self._closing.add("the workflows", handler.close)
+        await handler.start()
+        await handler.reconcile()
+
+    def _lock(self) -> None:
+        prepare(self.settings)
+        holder = {"name": self.settings.name}
+        for directory in (self.settings.data_dir, self.settings.socket_dir):
+            lock = HostLock(directory, holder)
+            self._closing.add_plain("a lock", lock.release)
+
+    def _watch(self, providers: Providers) -> None:
+        watchdog = Watchdog(providers.package_dirs, logger=logging.getLogger("innkeeper.watchdog"))
+        watchdog.start()
+        self._closing.add_plain("the watchdog", watchdog.close)
+
+    def _ready(self) -> None:
+        if self._status is not None:
+            self._status.ready = True
+        self.logger.info(
+            "the host is ready",
+            extra={
+                "host": self.settings.name,
+                "environment": self.settings.environment,
+                "socket": str(self.settings.control_socket),
+            },
+        )
+        self.on_ready()
+
+    async def _drain(self, stopping: Stopping) -> None:
+        if self._parts is None or self._status is None:
+            return
+        self._status.draining = True
+        if stopping.now.is_set():
+            return
+        draining = asyncio.create_task(self._parts.handler.drain(self.drain_seconds))
+        now = asyncio.create_task(stopping.now.wait())
+        try:
+            await asyncio.wait({draining, now}, return_when=asyncio.FIRST_COMPLETED)
+            if draining.done() and draining.exception() is not None:
+                self.logger.error("the workflows could not be drained", exc_info=draining.exception())
+            elif not draining.done() or not draining.result():
+                self.logger.warning("executions still run; the next host tries them again")
+        finally:
+            draining.cancel()
+            now.cancel()
+
+
+async def _stop(server: ControlServer, events: Broadcast) -> None:
+    # Whoever follows something gets the end of it, and then the server waits for no one.
+    events.close()
+    await server.stop(_GRACE_SECONDS)
+
+
+def _pending(catalog: Catalog, providers: Providers) -> Mapping[str, str]:
+    """Return the enabled module types that are not ready, with the reason of each."""
+    statuses = {row.id: row.status for row in providers.statuses()}
+    pending = {}
+    for item in catalog.entries:
+        status = statuses[item.id]
+        if item.manifest is None or status.state.serves or status.state is ProviderState.DISABLED:
+            continue
+        reason = f": {status.reason}" if status.reason else ""
+        for module in item.manifest.modules:
+            pending[module.name] = f"its provider {item.id} is {status.state.value}{reason}"
+    return pending
+
+
+def _messages(catalog: Catalog, discovery: Discovery, logger: logging.Logger) -> Messages:
+    messages = Messages()
+    for provider_id, manifest in catalog.installed.items():
+        found = discovery.by_id(provider_id)
+        if manifest.messages is None or found is None or found.package_dir is None:
+            continue
+        path = found.package_dir / manifest.messages
+        try:
+            messages.add(provider_id, path.read_bytes(), path=str(path))
+        except (ManifestError, OSError) as error:
+            # They only show and read payloads: the provider works without.
+            logger.warning(
+                "a provider's messages cannot be shown", extra={"provider": provider_id, "reason": str(error)}
+            )
+    return messages

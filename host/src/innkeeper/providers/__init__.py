@@ -1,0 +1,1 @@
+"""Providers: found without importing them, loaded so that a bad one harms nobody."""

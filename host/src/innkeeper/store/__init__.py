@@ -1,0 +1,1 @@
+"""What the host keeps: deployed workflows, executions, their logs and journals."""

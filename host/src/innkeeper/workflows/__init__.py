@@ -1,0 +1,1 @@
+"""Deployed workflows: who they are, where they are listed, and how they are kept running."""

@@ -1,0 +1,1 @@
+"""Messages of guests that no SDK message covers."""

@@ -1,0 +1,1 @@
+"""A provider for tests: binaries are JSON that says what a workflow does."""

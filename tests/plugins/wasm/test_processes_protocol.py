@@ -1,0 +1,348 @@
+"""What a driver takes from a process that may have been taken over: frames in turn and within limits, or the end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from innkeeper_wasm.driver import Ending, EndingKind, GuestLimits
+from innkeeper_wasm.driver.channel import ControlChannel
+from innkeeper_wasm.driver.children import Child, Children, open_child, signal_name
+from innkeeper_wasm.driver.execution import Execution
+from innkeeper_wasm.runtime import control
+from innkeeper_wasm.runtime.wire import FrameReader, Kind, Request, encode
+
+LIMITS = GuestLimits(log_line_bytes=10, log_events_don=2, log_events_node=1, message_bytes=1000)
+FINE = Ending(kind=EndingKind.EXIT)
+
+
+class Peer:
+    """A process that says what the test wants.
+
+    Attributes:
+        child: What the driver knows of the process.
+        gave_up: Whether the driver has given its zygote up.
+    """
+
+    def __init__(self, host: Any) -> None:
+        self.child = Child()
+        self.gave_up = False
+        self._stream: socket.socket | None = None
+        request = Request(request=b"request", don_seed=1, node_seed=2, limits=LIMITS)
+        self.execution = Execution(
+            request,
+            host,
+            logger=logging.getLogger("test"),
+            label="test",
+            fork=self._fork,
+            give_up=self._give_up,
+        )
+        deadline = asyncio.get_running_loop().time() + 10
+        self.task = asyncio.create_task(self.execution.run(deadline))
+
+    def _fork(self, descriptor: int) -> Child:
+        self._stream = socket.socket(fileno=descriptor)
+        self._stream.setblocking(False)
+        return self.child
+
+    def _give_up(self) -> None:
+        self.gave_up = True
+        self.child.ended(None)
+
+    @property
+    def stream(self) -> socket.socket:
+        assert self._stream is not None
+        return self._stream
+
+    async def say(self, *frames: bytes) -> None:
+        await asyncio.get_running_loop().sock_sendall(self.stream, b"".join(frames))
+
+    async def hear(self) -> tuple[Kind, bytes]:
+        reader = FrameReader(10_000)
+        while (frame := reader.next()) is None:
+            reader.feed(await asyncio.get_running_loop().sock_recv(self.stream, 10_000))
+        return frame.kind, frame.payload
+
+    def close(self) -> None:
+        self.stream.close()
+        self.child.ended(None)
+
+
+MakePeer = Callable[[Any], Peer]
+
+
+@pytest_asyncio.fixture
+async def make_peer() -> AsyncIterator[MakePeer]:
+    peers: list[Peer] = []
+
+    def make(host: Any) -> Peer:
+        peers.append(Peer(host))
+        return peers[-1]
+
+    yield make
+    for peer in peers:
+        peer.task.cancel()
+        peer.close()
+    await asyncio.gather(*(peer.task for peer in peers), return_exceptions=True)
+
+
+async def test_a_well_behaved_process_gets_its_request_and_its_answers(make_peer: MakePeer, guests: Any) -> None:
+    peer = make_peer(guests.Host(await_secrets=b"secrets"))
+    kind, payload = await peer.hear()
+    assert (kind, Request.unpack(payload).request) == (Kind.REQUEST, b"request")
+    await peer.say(encode(Kind.AWAIT_SECRETS, struct.pack("<q", 7) + b"ids"))
+    assert await peer.hear() == (Kind.OK, b"secrets")
+    await peer.say(encode(Kind.AWAIT_SECRETS, struct.pack("<q", 6) + b"ids"))
+    assert await peer.hear() == (Kind.ERROR, b"response buffer too small")
+    await peer.say(encode(Kind.SEND_RESPONSE, b"result"))
+    assert await peer.hear() == (Kind.OK, bytes(4))
+    await peer.say(encode(Kind.OUTCOME, FINE.pack()))
+    assert await peer.task == FINE
+    assert peer.execution.response == b"result"
+
+
+QUESTION = encode(Kind.NODE_TIME)
+LINE = encode(Kind.LOG, struct.pack("<I", 1) + b"line")
+
+
+@pytest.mark.parametrize(
+    ("frames", "text"),
+    [
+        ([QUESTION, QUESTION], "a frame of kind NODE_TIME before the last one was answered"),
+        ([QUESTION, LINE], "a frame of kind LOG before the last one was answered"),
+        ([QUESTION, encode(Kind.OUTCOME, FINE.pack())], "a frame of kind OUTCOME before the last one was answered"),
+        ([encode(Kind.OK)], "a frame of kind OK, which only a host sends"),
+        ([encode(Kind.REQUEST)], "a frame of kind REQUEST, which only a host sends"),
+        ([b"\0\0\0\0\0"], "a frame of 0 bytes"),
+        ([b"\xff\xff\xff\xff\1"], "a frame of 4294967295 bytes"),
+        ([b"\1\0\0\0\x63"], "a frame of unknown kind 99"),
+        ([encode(Kind.OUTCOME, b"\xff\0\0\0\0")], "an outcome that is none: an outcome of kind 255"),
+        ([encode(Kind.OUTCOME, b"")], "an outcome that is none: an outcome of 0 bytes"),
+        ([LINE] * 4, "a log line beyond its limits"),
+        ([encode(Kind.LOG, struct.pack("<I", 1) + bytes(11))], "a log line beyond its limits"),
+        ([encode(Kind.LOG, b"abc")], "a log line beyond its limits"),
+        ([encode(Kind.NOW, b"abc")], "a question for the time without its mode"),
+        ([encode(Kind.AWAIT_CAPABILITIES, b"abc")], "an await without the capacity of its buffer"),
+    ],
+)
+async def test_a_process_that_says_what_it_must_not_is_ended(
+    make_peer: MakePeer, guests: Any, frames: list[bytes], text: str
+) -> None:
+    async def later(_: Any) -> int:
+        await asyncio.Event().wait()
+        return 0
+
+    peer = make_peer(guests.Host(node_time=later))
+    await peer.say(*frames)
+    ending = await peer.task
+    assert ending.kind is EndingKind.CRASHED
+    assert ending.text.startswith(f"the execution was ended, because it sent {text}")
+
+
+async def test_what_a_process_said_before_it_ended_counts(make_peer: MakePeer, guests: Any) -> None:
+    peer = make_peer(guests.Host())
+    await peer.say(encode(Kind.OUTCOME, FINE.pack()))
+    peer.child.ended(9)
+    assert await peer.task == FINE
+
+
+@pytest.mark.parametrize(
+    ("status", "signal", "text"),
+    [
+        (9, 9, "the execution was killed by SIGKILL"),
+        (11, 11, "the execution was killed by SIGSEGV"),
+        (40, 40, "the execution was killed by signal 40"),
+        (0, 0, "the execution ended with status 0 without an outcome"),
+        (3 << 8, 0, "the execution ended with status 3 without an outcome"),
+    ],
+)
+async def test_a_process_that_ends_without_a_word_has_crashed(
+    make_peer: MakePeer, guests: Any, status: int, signal: int, text: str
+) -> None:
+    peer = make_peer(guests.Host())
+    peer.stream.close()
+    peer.child.ended(status)
+    assert await peer.task == Ending(kind=EndingKind.CRASHED, signal=signal, text=text)
+
+
+async def test_an_answer_for_a_process_that_has_ended_goes_nowhere(make_peer: MakePeer, guests: Any) -> None:
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def time(_: Any) -> int:
+        asked.set()
+        await answer.wait()
+        return 1
+
+    peer = make_peer(guests.Host(node_time=time))
+    await peer.say(QUESTION)
+    await asked.wait()
+    peer.stream.close()
+    answer.set()
+    await asyncio.sleep(0)
+    peer.child.ended(9)
+    assert (await peer.task).signal == 9
+
+
+async def test_notices_are_bounded(make_peer: MakePeer, guests: Any, caplog: pytest.LogCaptureFixture) -> None:
+    peer = make_peer(guests.Host())
+    await peer.say(*[encode(Kind.NOTICE, b"notice")] * 1000, encode(Kind.OUTCOME, FINE.pack()))
+    assert await peer.task == FINE
+    assert [record.message for record in caplog.records[:2]] == ["test: notice"] * 2
+    assert len(caplog.records) == 101
+    assert caplog.records[-1].message == "test: further notices of this execution are dropped"
+
+
+async def test_a_process_that_cannot_be_killed_takes_its_zygote_along(
+    make_peer: MakePeer, guests: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("innkeeper_wasm.driver.execution._REAP_SECONDS", 0.01)
+    peer = make_peer(guests.Host())
+    await asyncio.sleep(0)
+    peer.execution._expire()
+    assert (await peer.task).kind is EndingKind.DEADLINE
+    assert peer.gave_up
+
+
+async def test_only_children_of_their_server_are_ever_killed() -> None:
+    ours = await asyncio.create_subprocess_exec(sys.executable, "-I", "-c", "input()", stdin=subprocess.PIPE)
+    try:
+        pidfd = open_child(ours.pid, os.getpid())
+        assert pidfd is not None
+        os.close(pidfd)
+        assert open_child(ours.pid, os.getppid()) is None
+        assert open_child(ours.pid, None) is None
+        for foreign in (os.getpid(), os.getppid(), 1, 0, -1, 1 << 40):
+            assert open_child(foreign, ours.pid) is None
+    finally:
+        await ours.communicate()
+    assert open_child(ours.pid, os.getpid()) is None
+
+
+def channels() -> tuple[ControlChannel, socket.socket, list[Any]]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    taken: list[Any] = []
+    channel = ControlChannel(ours, lambda message, fds: taken.append((message, fds)), lambda: taken.append("closed"))
+    return channel, theirs, taken
+
+
+async def taken_after(taken: list[Any], count: int) -> None:
+    async with asyncio.timeout(5):
+        while len(taken) < count:  # noqa: ASYNC110 - the channel calls back, and that is what is tested
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("data", [b"x", b"[]", b'{"op":1}', b"{}", b"[" * 60_000, b"\xff"])
+async def test_a_channel_ends_at_the_first_message_that_is_none(data: bytes) -> None:
+    channel, theirs, taken = channels()
+    theirs.send(control.encode("fine"))
+    theirs.send(data)
+    await taken_after(taken, 2)
+    assert taken == [({"op": "fine"}, []), "closed"]
+    channel.close()
+    theirs.close()
+
+
+async def test_a_channel_sends_in_order_however_slow_the_other_end_is() -> None:
+    channel, theirs, _ = channels()
+    descriptors = [os.dup(0) for _ in range(400)]
+    for number, descriptor in enumerate(descriptors):
+        channel.send("message", (descriptor,), number=number, text="x" * 5000)
+    loop = asyncio.get_running_loop()
+    theirs.setblocking(False)
+    for number in range(400):
+        while True:
+            try:
+                received = control.receive(theirs)
+                break
+            except BlockingIOError:
+                ready = asyncio.Event()
+                loop.add_reader(theirs, ready.set)
+                await ready.wait()
+                loop.remove_reader(theirs)
+        assert received is not None
+        assert received[0]["number"] == number
+        os.close(received[1][0])
+    channel.close()
+    theirs.close()
+    for descriptor in descriptors:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+
+
+async def test_a_channel_that_is_closed_closes_what_it_was_given() -> None:
+    channel, theirs, taken = channels()
+    channel.close()
+    descriptor = os.dup(0)
+    channel.send("message", (descriptor,))
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+    theirs.close()
+    assert taken == []
+
+
+async def test_a_message_that_is_too_long_is_not_sent() -> None:
+    with pytest.raises(control.ControlError, match="at most 65536 fit a packet"):
+        control.encode("x", text="x" * 65_536)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"op": "started", "id": 1, "pid": "1"},
+        {"op": "started", "id": 2, "pid": 1},
+        {"op": "exited", "id": 1},
+        {"op": "exited", "id": [], "status": 0},
+        {"op": "failed", "id": 1},
+        {"op": "other", "id": 1},
+        {"op": "started"},
+    ],
+)
+async def test_messages_about_children_that_no_server_sends_are_refused(message: dict[str, Any]) -> None:
+    channel, theirs, _ = channels()
+    children = Children(channel, os.getpid)
+    child = children.fork("execute", ())
+    descriptor = os.dup(0)
+    with pytest.raises(ValueError, match="unexpected message"):
+        children.handle(message, [descriptor])
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+    assert not child.exited.done()
+    channel.close()
+    theirs.close()
+
+
+async def test_a_child_that_could_not_be_forked_is_lost_with_its_reason() -> None:
+    channel, theirs, _ = channels()
+    children = Children(channel, os.getpid)
+    child = children.fork("execute", ())
+    children.handle({"op": "failed", "id": 1, "text": "fork: no"}, [])
+    assert (await child.exited, child.problem, child.pid) == (None, "fork: no", None)
+    assert len(children) == 0
+    channel.close()
+    theirs.close()
+
+
+async def test_a_child_has_one_identity() -> None:
+    channel, theirs, _ = channels()
+    children = Children(channel, os.getpid)
+    children.fork("execute", ())
+    children.handle({"op": "started", "id": 1, "pid": 1}, [])
+    with pytest.raises(ValueError, match="again as 2"):
+        children.handle({"op": "started", "id": 1, "pid": 2}, [])
+    children.lost()
+    channel.close()
+    theirs.close()
+
+
+def test_signals_without_a_name_have_a_number() -> None:
+    assert (signal_name(9), signal_name(40)) == ("SIGKILL", "signal 40")
