@@ -32,6 +32,7 @@ lock:
 include proto.mk
 
 # The set-up of tests that need more (Node for guests, PostgreSQL) is theirs: without it they skip and say why.
+PYTEST_FLAGS ?= -n auto
 test: setup
 	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_FLAGS)
 

@@ -83,7 +83,8 @@ class Command:
 
     def start(self, *args: object, **options: Any) -> subprocess.Popen[str]:
         """Start ``innkeeper ARGS``."""
-        return subprocess.Popen([INNKEEPER, *map(str, args)], env=self.environ, cwd=self.folder, text=True, **options)
+        options = {"env": self.environ, "cwd": self.folder, "text": True, **options}
+        return subprocess.Popen([INNKEEPER, *map(str, args)], **options)
 
 
 @pytest.fixture

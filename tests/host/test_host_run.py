@@ -56,6 +56,18 @@ def test_a_host_becomes_ready_and_says_so(command, start_host: Start) -> None:
     assert events[-1] == "the host has stopped"
 
 
+def test_a_descriptor_that_is_none_is_a_wrong_argument(command) -> None:
+    assert "--ready-fd 99" in command("run", "--ready-fd", "99", code=2).stderr
+
+
+def test_whoever_asked_for_the_descriptor_may_be_gone(command) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = command("run", "--ready-fd", writing, "--plugins", "missing.yaml", code=3, pass_fds=[writing])
+    os.close(writing)
+    assert "missing.yaml" in done.stderr
+
+
 def test_its_files_are_its_users_alone(command, start_host: Start) -> None:
     start_host().wait_ready()
     for path in (command.folder / "data", command.runtime / "default", command.runtime / "default" / "control.sock"):
@@ -216,7 +228,18 @@ def test_a_provider_that_hangs_in_a_hook_keeps_no_host_from_stopping(command, st
     assert host.stop(signal.SIGTERM) == 0
 
 
-def test_a_log_of_a_terminal_is_text_and_of_a_pipe_is_json(command, start_host: Start) -> None:
+def test_a_provider_that_does_not_end_keeps_no_host_from_leaving(command, start_host: Start) -> None:
+    command.plugins(", config: {start: clings}")
+    host = start_host()
+    host.wait_ready()
+    host.process.terminate()
+    until(lambda: "the host is stopping" in host.log.read_text())
+    assert host.stop(signal.SIGTERM) == 1
+    assert not (command.runtime / "default" / "control.sock").exists()
+    assert "the end of the module type toy" in host.log.read_text() or "the providers" in host.log.read_text()
+
+
+def test_a_log_that_no_terminal_shows_is_json_lines(command, start_host: Start) -> None:
     host = start_host()
     host.wait_ready()
     host.stop(signal.SIGTERM)

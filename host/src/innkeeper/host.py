@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +32,7 @@ from innkeeper.control.status import MAX_FILE_BYTES, HostStatus
 from innkeeper.engine.concurrency import ExecutionSlots
 from innkeeper.engine.environment import Environment
 from innkeeper.engine.events import Broadcast
+from innkeeper.engine.helper import pre_hook_helper
 from innkeeper.locks import HostLock
 from innkeeper.loop.guard import Guard
 from innkeeper.modules.attributes import declare_attributes
@@ -77,7 +77,6 @@ class Host:
     Attributes:
         settings: Its settings.
         plugins: What it loads.
-        on_listening: Called when commands are answered.
         on_ready: Called when it is ready.
         drain_seconds: How long executions may go on after the host was asked to stop.
         leftovers: What is removed if the host dies, beside its socket.
@@ -86,7 +85,6 @@ class Host:
 
     settings: Settings
     plugins: PluginsConfig
-    on_listening: Callable[[], None] = lambda: None
     on_ready: Callable[[], None] = lambda: None
     drain_seconds: float = DRAIN_SECONDS
     leftovers: Sequence[Path] = ()
@@ -120,9 +118,9 @@ class Host:
         finally:
             asked.cancel()
             starting.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                # What it raised has been raised, or is of no interest: the host was asked to stop.
-                await starting
+            await asyncio.wait({starting})
+            if stopping.asked.is_set() and not starting.cancelled() and starting.exception() is not None:
+                self.logger.error("the host was stopped while its start failed", exc_info=starting.exception())
             await self._drain(stopping)
             await self._closing.close(stopping.now)
             self.logger.info("the host has stopped")
@@ -181,6 +179,7 @@ class Host:
                     registry=registry,
                     limits=limits,
                     pending=lambda: _pending(catalog, providers),
+                    pre_hook_helper=pre_hook_helper,
                 )
             ),
             attributes=declare_attributes(catalog.installed.values()).keys,
@@ -205,14 +204,16 @@ class Host:
             guard=guard,
             logger=logging.getLogger("innkeeper.control"),
         )
+        watchdog = Watchdog(providers.package_dirs, logger=logging.getLogger("innkeeper.watchdog"))
+        # All of it before anything is started: whoever finds the socket open may use what is behind it.
         self._closing.add("the control socket", lambda: _stop(server, events))
-        await server.start()
-        self.on_listening()
-        self._watch(providers)
+        self._closing.add_plain("the watchdog", watchdog.close)
         self._closing.add("the providers", providers.close)
+        self._closing.add("the workflows", handler.close)
+        await server.start()
+        watchdog.start()
         await providers.start()
         providers.subscribe(lambda _: handler.providers_changed())
-        self._closing.add("the workflows", handler.close)
         await handler.start()
         await handler.reconcile()
 
@@ -222,11 +223,6 @@ class Host:
         for directory in (self.settings.data_dir, self.settings.socket_dir):
             lock = HostLock(directory, holder)
             self._closing.add_plain("a lock", lock.release)
-
-    def _watch(self, providers: Providers) -> None:
-        watchdog = Watchdog(providers.package_dirs, logger=logging.getLogger("innkeeper.watchdog"))
-        watchdog.start()
-        self._closing.add_plain("the watchdog", watchdog.close)
 
     def _ready(self) -> None:
         if self._status is not None:

@@ -34,7 +34,15 @@ from innkeeper_sdk.errors import (
 )
 from innkeeper_sdk.proto.innkeeper.control.v1.control_pb2 import Error
 
-__all__ = ["ERROR_KEY", "RemoteError", "error_of_call", "error_of_message", "error_of_record", "message_of_error", "status_of_error"]
+__all__ = [
+    "ERROR_KEY",
+    "RemoteError",
+    "error_of_call",
+    "error_of_message",
+    "error_of_record",
+    "message_of_error",
+    "status_of_error",
+]
 
 ERROR_KEY: Final = "innkeeper-error-bin"
 

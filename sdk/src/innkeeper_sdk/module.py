@@ -128,6 +128,8 @@ class Run:
         helper: Its callbacks.
         requirements: What its subscription requires, or None.
         restrictions: What its pre-hook forbids, or None.
+        node_seed: Seed of the guest's random numbers outside DON mode, signed 64 bits: random for an execution, and
+            the same for each of its attempts, which ask for the same things only then.
     """
 
     execution_id: str
@@ -136,6 +138,7 @@ class Run:
     helper: ExecutionHelper
     requirements: Requirements | None = None
     restrictions: Restrictions | None = None
+    node_seed: int = 0
 
 
 class Module(ABC):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -169,6 +170,18 @@ def test_no_colour_is_sent_into_a_pipe(command) -> None:
     for words in (["plugins", "list"], ["status"], ["--help"]):
         done = command(*words, code=None, env={"TERM": "xterm-256color", "FORCE_COLOR": "1"})
         assert "\x1b" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
+def test_a_terminal_gets_colours_unless_no_color_is_set(command, no_color: str, coloured: bool) -> None:
+    ours, theirs = pty.openpty()
+    process = command.start("status", stderr=theirs, env={**command.environ, "NO_COLOR": no_color, "TERM": "xterm"})
+    os.close(theirs)
+    assert process.wait(30) == 5
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert "no host is running" in shown
+    assert ("\x1b[31m" in shown) == coloured
 
 
 def test_texts_that_the_terminal_cannot_show_are_escaped(command) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from innkeeper.control.server import ControlServer, prepare_directory
+from innkeeper.control.server import ControlServer
 from innkeeper.loop.guard import Guard
 from innkeeper_sdk.control import ControlClient
 from innkeeper_sdk.errors import (
@@ -24,7 +24,6 @@ from innkeeper_sdk.errors import (
     HostUnreachableError,
     LimitExceededError,
     NotFoundError,
-    VerificationError,
 )
 from innkeeper_sdk.proto.innkeeper.control.v1 import control_pb2 as pb
 from innkeeper_sdk.proto.innkeeper.control.v1.control_pb2_grpc import ControlServicer
@@ -238,47 +237,3 @@ async def test_a_directory_that_is_missing_is_said(folder: Path) -> None:
     with pytest.raises(HostError, match="cannot be bound"):
         async with serving(folder / "missing" / "control.sock"):
             pass
-
-
-def test_the_runtime_directory_is_made_private(folder: Path) -> None:
-    path = folder / "run" / "default"
-    prepare_directory(path)
-    prepare_directory(path)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o700
-    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-
-
-@pytest.mark.parametrize("mode", [0o755, 0o710, 0o702])
-def test_a_directory_that_others_may_enter_is_refused(folder: Path, mode: int) -> None:
-    (folder / "default").mkdir()
-    (folder / "default").chmod(mode)
-    with pytest.raises(VerificationError, match="drwx------"):
-        prepare_directory(folder / "default")
-
-
-def test_a_link_in_its_place_is_refused(folder: Path) -> None:
-    (folder / "elsewhere").mkdir(mode=0o700)
-    (folder / "default").symlink_to(folder / "elsewhere")
-    with pytest.raises(VerificationError, match="not its own"):
-        prepare_directory(folder / "default")
-
-
-def test_a_file_in_its_place_is_said(folder: Path) -> None:
-    (folder / "default").write_text("")
-    with pytest.raises(HostError, match="cannot be made"):
-        prepare_directory(folder / "default")
-
-
-def test_a_place_that_others_may_change_is_refused_unless_sticky(folder: Path) -> None:
-    folder.chmod(0o777)
-    with pytest.raises(VerificationError, match="another user may replace"):
-        prepare_directory(folder / "default")
-    folder.chmod(0o1777)
-    prepare_directory(folder / "default")
-
-
-def test_another_users_directory_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / "default").mkdir(mode=0o700)
-    monkeypatch.setattr(os, "geteuid", lambda: 4242)
-    with pytest.raises(VerificationError):
-        prepare_directory(folder / "default")

@@ -427,8 +427,17 @@ async def test_logs_end_without_follow_and_go_on_with_it(world: World) -> None:
     assert await world.call(read) == [*(f"line {number}" for number in range(600)), "other execution"]
     assert await world.call(lambda client: read(client, tail=2)) == ["line 599", "other execution"]
     assert await world.call(lambda client: read(client, execution_id=f"{2:064x}")) == ["other execution"]
-    following_one = asyncio.create_task(world.call(lambda client: read(client, tail=1, follow=True)))
-    await following(world)
+
+    def follow(client: ControlClient) -> list[str]:
+        lines = client.logs(one, tail=1, follow=True)
+        first = next(lines)
+        loop.call_soon_threadsafe(begun.set)
+        return [first.message, *(line.message for line in lines)]
+
+    loop, begun = asyncio.get_running_loop(), asyncio.Event()
+    following_one = asyncio.create_task(world.call(follow))
+    async with asyncio.timeout(DEADLINE):
+        await begun.wait()
     await world.log(execution(2), "late", first=1)
     world.events.close()
     assert await following_one == ["other execution", "late"]

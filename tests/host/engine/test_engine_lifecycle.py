@@ -9,6 +9,7 @@ import pytest
 
 from innkeeper.engine.engine import Engine, EngineState
 from innkeeper.store.executions import ExecutionStatus
+from innkeeper.store.journal import EntryKind
 from innkeeper_sdk.module import Run
 from innkeeper_sdk.proto.sdk.v1alpha.sdk_pb2 import ExecuteRequest, ExecutionResult
 from tests.host.engine.engine_world import (
@@ -205,7 +206,8 @@ async def test_a_cut_off_call_that_may_not_be_repeated_ends_in_doubt_and_the_gue
     assert "call 1 was made, its answer was lost" in record.error
     assert len(world.action.calls) == 1
     assert told == []
-    assert [entry.callback_id for entry in await world.stores.journal.load(record.execution_id)] == [1]
+    kept = [(entry.kind, entry.callback_id) for entry in await world.stores.journal.load(record.execution_id)]
+    assert kept == [(EntryKind.NODE_SEED, None), (EntryKind.STARTED, 1)]
 
 
 async def test_a_cut_off_call_that_is_idempotent_is_repeated_with_the_same_key(world: World) -> None:
@@ -287,6 +289,28 @@ async def test_an_attempt_that_does_not_make_a_call_of_the_one_before_fails(worl
     (record,) = await world.ended()
     assert record.status is ExecutionStatus.FAILED
     assert "call 1 is not made any more" in record.error
+
+
+async def test_an_attempt_that_does_not_make_an_unanswered_call_again_is_in_doubt(world: World) -> None:
+    calling = asyncio.Event()
+
+    async def never(request: object) -> None:
+        calling.set()
+        await forever()
+
+    async def handler(request: ExecuteRequest, run: Run) -> ExecutionResult:
+        await run.helper.call_capability(ask(1))
+        raise AssertionError
+
+    world.action.on_call = never  # type: ignore[assignment] # it never answers
+    engine, _ = await world.started(handler)
+    world.trigger.emit("event")
+    await asyncio.wait_for(calling.wait(), 5)
+    await engine.close()
+
+    await world.started()
+    (record,) = await world.ended()
+    assert record.status is ExecutionStatus.IN_DOUBT
 
 
 async def eventually_stored(world: World) -> None:

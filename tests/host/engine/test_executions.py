@@ -513,6 +513,45 @@ async def test_an_event_that_cannot_be_stored_is_not_acknowledged(world: World) 
     assert module.history.count("executed") == 1
 
 
+async def test_a_fault_of_the_host_with_one_event_does_not_end_its_trigger(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(record: object, payload: object) -> None:
+        raise ZeroDivisionError
+
+    engine, _ = await world.started()
+    with monkeypatch.context() as patch:
+        patch.setattr(world.stores.executions, "accept", broken)
+        world.trigger.emit("dropped")
+        await eventually(lambda: engine.dropped_events)
+    assert "the host is at fault: ZeroDivisionError" in str([vars(record) for record in caplog.records])
+    world.trigger.emit("kept")
+    (record,) = await world.ended()
+    assert record.event_id == "kept"
+
+
+async def test_lines_that_cannot_be_stored_are_counted_and_told(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    leave = asyncio.Event()
+
+    async def handler(request: ExecuteRequest, run: Run) -> ExecutionResult:
+        run.helper.emit_log("lost")
+        run.helper.emit_log("lost too")
+        await leave.wait()
+        return answer()
+
+    await world.started(handler)
+    await world.stores.database.write(
+        lambda connection: connection.execute(
+            sql("CREATE TRIGGER full BEFORE INSERT ON execution_logs BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+        )
+    )
+    world.trigger.emit("event")
+    await eventually(lambda: "lines of a workflow's log could not be stored" in caplog.text)
+    leave.set()
+    (record,) = await world.ended()
+    assert (record.status, record.dropped_logs) == (ExecutionStatus.SUCCESS, 2)
+
+
 async def test_an_end_that_cannot_be_stored_is_told_and_tried_again_by_the_next_engine(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:

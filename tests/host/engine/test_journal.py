@@ -46,7 +46,7 @@ async def replay(world: World) -> Journal:
 
 async def test_a_call_is_durable_before_it_leaves_with_everything_before_it(world: World) -> None:
     journal = Journal(world.stores.database, ID)
-    journal.time(EntryKind.DON_TIME, Numbers(7), lambda value: value)
+    journal.number(EntryKind.DON_TIME, Numbers(7), lambda value: value)
     journal.secrets(CallId(1), D2)
     assert await world.stores.journal.load(ID) == []
     assert journal.find(CallId(1), D1) is None
@@ -75,9 +75,10 @@ async def test_an_answer_is_stored_without_waiting_and_the_next_call_waits_for_i
     journal.close()
 
 
-async def test_replay_tells_the_same_times_then_new_ones(world: World) -> None:
+async def test_replay_tells_the_same_times_and_seed_then_new_ones(world: World) -> None:
     first = Journal(world.stores.database, ID)
-    told = [first.time(kind, Numbers(10), lambda value: value) for kind in (EntryKind.DON_TIME, EntryKind.NODE_TIME)]
+    kinds = (EntryKind.DON_TIME, EntryKind.NODE_TIME, EntryKind.NODE_SEED)
+    told = [first.number(kind, Numbers(10)) for kind in kinds]
     await first.settle()
     again = await replay(world)
     seen: list[int] = []
@@ -86,9 +87,9 @@ async def test_replay_tells_the_same_times_then_new_ones(world: World) -> None:
         seen.append(value)
         return value
 
-    assert [again.time(kind, Numbers(99), note) for kind in (EntryKind.DON_TIME, EntryKind.NODE_TIME)] == told
+    assert [again.number(kind, Numbers(99), note) for kind in kinds] == told
     assert seen == told
-    assert again.time(EntryKind.DON_TIME, Numbers(99), note) == 99
+    assert again.number(EntryKind.DON_TIME, Numbers(99), note) == 99
     for journal in (first, again):
         journal.close()
 

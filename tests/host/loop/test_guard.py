@@ -20,7 +20,7 @@ from innkeeper_sdk.errors import HostError
 
 DEADLINE = 10.0
 
-# A host with a child that has a child, both known to the guard through the first; it says who they are.
+# A host with a child that has a child, both known to the guard through the first, and one that nobody noted.
 HOST = """
 import asyncio, logging, pathlib, subprocess, sys
 from innkeeper.loop.guard import Guard
@@ -35,7 +35,8 @@ async def main(folder):
          "import subprocess, time; print(subprocess.Popen(['sleep', '600']).pid, flush=True); time.sleep(600)"],
         stdout=subprocess.PIPE, text=True, start_new_session=True)
     guard.add_process(child.pid)
-    print(guard.pid, child.pid, child.stdout.readline().strip(), flush=True)
+    unnoted = subprocess.Popen(["setsid", "sleep", "600"])
+    print(guard.pid, child.pid, child.stdout.readline().strip(), unnoted.pid, flush=True)
     while True:
         await asyncio.sleep(0.01)
         line = await asyncio.to_thread(sys.stdin.readline)
@@ -70,8 +71,8 @@ async def guard() -> AsyncIterator[Guard]:
 
 @pytest.fixture
 def child() -> Iterator[subprocess.Popen[bytes]]:
-    """Return a child that lives until it is ended."""
-    process = subprocess.Popen(["sleep", "600"])
+    """Return a child that lives until it is ended, with an environment of its own."""
+    process = subprocess.Popen(["/bin/sleep", "600"], env={})
     yield process
     process.kill()
     process.wait()

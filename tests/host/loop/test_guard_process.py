@@ -19,6 +19,7 @@ from innkeeper.loop import guard_process
 from innkeeper.loop.guard_process import Notes, Process, end, family, read_stat, remove, send, wait_for_end
 
 DEADLINE = 10.0
+MARK = b"INNKEEPER_GUARDED=of-no-process"
 
 # Starts two descendants, one of them orphaned, says who they are, and waits.
 FAMILY = """
@@ -68,7 +69,7 @@ def descendants(process: subprocess.Popen[str]) -> list[int]:
 def test_it_ends_a_process_with_children_and_orphans_of_its_session(leader: subprocess.Popen[str]) -> None:
     pids = [leader.pid, *descendants(leader)]
     pidfds = [os.pidfd_open(pid) for pid in pids]
-    assert end([noted(leader.pid, leads=True)]) == (3, 0)
+    assert end([noted(leader.pid, leads=True)], MARK) == (3, 0)
     wait_gone(*pidfds)
 
 
@@ -78,15 +79,32 @@ def test_it_ends_what_is_left_of_a_session_whose_leader_has_gone(leader: subproc
     leader.kill()
     leader.wait()
     pidfds = [os.pidfd_open(orphan), os.pidfd_open(child)]
-    assert end([process]) == (2, 0)
+    assert end([process], MARK) == (2, 0)
     wait_gone(*pidfds)
+
+
+def test_it_ends_what_has_the_hosts_mark_and_nothing_that_has_nearly_the_same() -> None:
+    mark = {"INNKEEPER_GUARDED": "1-2"}
+    ours = subprocess.Popen(["setsid", "sleep", "600"], env=mark)
+    others = [
+        subprocess.Popen(["sleep", "600"], env={"INNKEEPER_GUARDED": "1-22"}),
+        subprocess.Popen(["sleep", "600"], env={"X": "INNKEEPER_GUARDED=1-2"}),
+    ]
+    try:
+        assert end([], b"INNKEEPER_GUARDED=1-2") == (1, 0)
+        assert ours.wait(DEADLINE) == -signal.SIGKILL
+        assert [other.poll() for other in others] == [None, None]
+    finally:
+        for process in (ours, *others):
+            process.kill()
+            process.wait()
 
 
 def test_it_spares_a_process_that_has_only_the_number(leader: subprocess.Popen[str]) -> None:
     descendants(leader)
     stranger = noted(leader.pid, leads=True)._replace(start=1)
-    assert family([stranger]) == {}
-    assert end([stranger]) == (0, 0)
+    assert family([stranger], MARK) == {}
+    assert end([stranger], MARK) == (0, 0)
     assert not send(leader.pid, 1, signal.SIGKILL)
     assert leader.poll() is None
 
@@ -96,7 +114,7 @@ def test_it_counts_no_zombie_and_knows_when_there_is_no_process() -> None:
     if child == 0:
         os._exit(0)
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
-    assert family([noted(child)]) == {}
+    assert family([noted(child)], MARK) == {}
     os.waitpid(child, 0)
     assert read_stat(child) is None
     assert not send(child, 0, signal.SIGKILL)
@@ -106,7 +124,7 @@ def test_it_tells_what_it_cannot_end(leader: subprocess.Popen[str], monkeypatch:
     descendants(leader)
     monkeypatch.setattr(guard_process, "send", lambda pid, start, number: False)
     monkeypatch.setattr(guard_process, "_KILL_SECONDS", 0.05)
-    assert end([noted(leader.pid)]) == (2, 2)
+    assert end([noted(leader.pid)], MARK) == (2, 2)
 
 
 def test_the_name_of_a_process_cannot_lie_about_its_start(tmp_path: Path) -> None:
@@ -223,7 +241,7 @@ def test_the_process_cleans_unless_it_was_told_goodbye(tmp_path: Path, last: byt
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     handed = (theirs.detach(), os.pidfd_open(os.getpid()), first_notes(b"+path " + os.fsencode(paths[1])))
     guard = subprocess.Popen(
-        [sys.executable, "-I", "-S", guard_process.__file__, *map(str, handed)],
+        [sys.executable, "-I", "-S", guard_process.__file__, *map(str, handed), os.fsdecode(MARK)],
         pass_fds=handed,
         stderr=subprocess.PIPE,
         text=True,
@@ -251,7 +269,7 @@ def test_what_cannot_be_removed_is_told(tmp_path: Path, capsys: pytest.CaptureFi
     before = {number: signal.getsignal(number) for number in (2, 15, 1, 3, 13)}
     comm = Path("/proc/self/comm").read_text()
     try:
-        assert guard_process.main([str(theirs.detach()), str(host), str(first_notes())]) == 1
+        assert guard_process.main([str(theirs.detach()), str(host), str(first_notes()), os.fsdecode(MARK)]) == 1
     finally:
         Path("/proc/self/comm").write_text(comm)
         os.close(host)

@@ -27,7 +27,9 @@ from innkeeper_wasm.driver import (
     MemoryExportError,
     NotBrotliError,
     Runtime,
+    RuntimeLostError,
 )
+from innkeeper_wasm.driver.cache import ModuleCache
 
 TEXT = '(module (import "env" "version_v2_x" (func)) (memory (export "memory") 1) (func (export "_start")))'
 BINARY = bytes(wasmtime.wat2wasm(TEXT))
@@ -189,6 +191,36 @@ async def test_the_cache_is_private(runtime: Runtime, tmp_path: Path) -> None:
     await runtime.compile(BINARY)
     assert stat.S_IMODE((tmp_path / "modules").stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "modules").iterdir()} == {0o600}
+
+
+async def test_a_disk_that_is_full_is_not_the_fault_of_the_binary(
+    runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: ModuleCache) -> tuple[int, Path]:
+        return os.open("/dev/full", os.O_WRONLY), tmp_path / "none"
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ModuleCache, "new_file", full)
+        with pytest.raises(RuntimeLostError, match="ended with status 1 and no report"):
+            await runtime.compile(BINARY)
+    await runtime.compile(BINARY)
+
+
+async def test_a_compiled_module_that_was_changed_since_is_not_mapped(
+    runtime: Runtime, tmp_path: Path, guests: Any
+) -> None:
+    module = await runtime.compile(BINARY)
+    (path,) = (tmp_path / "modules").glob("*.bin")
+    corrupt(path)
+    with pytest.raises(RuntimeLostError, match=r"the compiled module has digest [0-9a-f]{64}, expected"):
+        await guests.executor(runtime)(module)
+
+
+async def test_a_module_that_was_released_is_not_executed(runtime: Runtime, guests: Any) -> None:
+    module = await runtime.compile(BINARY)
+    runtime.release(module)
+    with pytest.raises(ValueError, match="has been released"):
+        await guests.executor(runtime)(module)
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o770, 0o707])

@@ -28,6 +28,8 @@ class Host:
     def __init__(self, runtime, hold):
         self.runtime, self.hold = runtime, hold
     async def now(self, mode):
+        while not self.runtime.stats().zygotes[0].executions:
+            await asyncio.sleep(0)
         stats = self.runtime.stats()
         pids = [stats.root] + [zygote.pid for zygote in stats.zygotes] + list(stats.zygotes[0].executions)
         print(*pids, *stats.zygotes[0].layers, flush=True)
@@ -81,6 +83,8 @@ async def held(runtime: Runtime, guests: Any, **options: Any) -> Any:
     task = asyncio.create_task(guests.executor(runtime)(guests.interpreter(), host, **options))
     async with asyncio.timeout(20):
         await asked.wait()
+        while not runtime.stats().zygotes[0].executions:  # noqa: ASYNC110 - its number may come behind its question
+            await asyncio.sleep(0)
     stats = runtime.stats()
     yield stats.root, stats.zygotes[0].pid, stats.zygotes[0].executions[0]
     release.set()

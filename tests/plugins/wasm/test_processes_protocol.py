@@ -213,8 +213,8 @@ async def test_a_process_that_cannot_be_killed_takes_its_zygote_along(
     assert peer.gave_up
 
 
-async def test_only_children_of_their_server_are_ever_killed() -> None:
-    ours = await asyncio.create_subprocess_exec(sys.executable, "-I", "-c", "input()", stdin=subprocess.PIPE)
+def test_only_children_of_their_server_are_ever_killed() -> None:
+    ours = subprocess.Popen([sys.executable, "-I", "-c", "input()"], stdin=subprocess.PIPE)
     try:
         pidfd = open_child(ours.pid, os.getpid())
         assert pidfd is not None
@@ -224,7 +224,7 @@ async def test_only_children_of_their_server_are_ever_killed() -> None:
         for foreign in (os.getpid(), os.getppid(), 1, 0, -1, 1 << 40):
             assert open_child(foreign, ours.pid) is None
     finally:
-        await ours.communicate()
+        ours.communicate()
     assert open_child(ours.pid, os.getpid()) is None
 
 

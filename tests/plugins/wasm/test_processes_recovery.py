@@ -43,8 +43,14 @@ async def running(guests: Any, execute: Any, **options: Any) -> Running:
     return held
 
 
-def executions(runtime: Runtime) -> list[int]:
-    return [pid for zygote in runtime.stats().zygotes for pid in zygote.executions]
+async def executions(runtime: Runtime) -> list[Any]:
+    """Return the process ids of what runs; they may come behind its first question."""
+
+    def found() -> list[int]:
+        return [pid for zygote in runtime.stats().zygotes for pid in zygote.executions]
+
+    await until(lambda: bool(found()))
+    return found()
 
 
 def children(runtime: Runtime) -> list[str]:
@@ -76,7 +82,7 @@ async def works(guests: Any, execute: Any) -> Outcome:
 async def test_an_execution_that_is_killed_is_one_failed_execution(runtime: Runtime, guests: Any, number: int) -> None:
     execute = guests.executor(runtime)
     held = await running(guests, execute)
-    (pid,) = executions(runtime)
+    (pid,) = await executions(runtime)
     other = await running(guests, execute)
     os.kill(pid, number)
     if number == signal.SIGSEGV:
@@ -94,12 +100,14 @@ async def test_an_execution_that_is_killed_is_one_failed_execution(runtime: Runt
 async def test_a_zygote_that_is_killed_loses_its_executions_and_is_built_again(runtime: Runtime, guests: Any) -> None:
     execute = guests.executor(runtime)
     held = await running(guests, execute)
+    pids = await executions(runtime)
     (zygote,) = runtime.stats().zygotes
-    async with guests.ends(*zygote.executions):
+    async with guests.ends(*pids):
         os.kill(zygote.pid, signal.SIGKILL)
         outcome = await held.task
     assert outcome.kind is EndingKind.LOST
     assert outcome.error == "the execution was lost: its zygote has ended"
+    await until(lambda: children(runtime) == [])  # The root process reaps what its zygotes leave.
     assert (await works(guests, execute)).cold is True
     assert [found.pid for found in runtime.stats().zygotes] != [zygote.pid]
 
@@ -121,7 +129,7 @@ async def test_a_root_process_that_is_killed_loses_everything_once(
     assert root is not None
     compiling = asyncio.create_task(runtime.compile(guests.module("").encode() + b" " * 50_000_000, text=True))
     await until(lambda: len(children(runtime)) == 2)
-    async with guests.ends(*executions(runtime), *(zygote.pid for zygote in runtime.stats().zygotes)):
+    async with guests.ends(*await executions(runtime), *(zygote.pid for zygote in runtime.stats().zygotes)):
         os.kill(root, signal.SIGKILL)
         assert (await held.task).kind is EndingKind.LOST
     with pytest.raises(RuntimeLostError) as caught:
@@ -239,8 +247,9 @@ async def test_a_module_that_nobody_uses_any_more_has_no_zygote(runtime: Runtime
 async def test_closing_ends_what_runs_and_leaves_no_process(runtime: Runtime, guests: Any) -> None:
     execute = guests.executor(runtime)
     held = await running(guests, execute)
+    pids = await executions(runtime)
     stats = runtime.stats()
-    pids = [stats.root, *(zygote.pid for zygote in stats.zygotes), *executions(runtime)]
+    pids += [stats.root, *(zygote.pid for zygote in stats.zygotes)]
     async with guests.ends(*pids, seconds=1):
         await runtime.close()
     outcome = await held.task

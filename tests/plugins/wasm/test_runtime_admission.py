@@ -132,6 +132,13 @@ def test_of_two_markers_the_last_one_counts_and_the_other_is_unknown() -> None:
     assert found.unknown_imports == ("env::version_v2_b",)
 
 
+def test_a_marker_whose_name_is_too_long_is_refused() -> None:
+    name = "version_v2" + "x" * 190
+    assert facts(f'(module (import "env" "{name}" (func)) {MEMORY})').version_import == name
+    with pytest.raises(Refusal, match="the version import has 201 characters, at most 200 fit"):
+        facts(f'(module (import "env" "{name}x" (func)) {MEMORY})')
+
+
 @pytest.mark.parametrize("count", [0, 2, 4, 5])
 def test_the_parameters_of_call_capability_are_counted(count: int) -> None:
     parameters = " ".join(["i32"] * count)

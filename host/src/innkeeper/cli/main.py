@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str], invocation: Invocation) -> int:
     try:
-        with app.make_context("innkeeper", arguments, obj=invocation) as context:
+        with app.make_context("innkeeper", arguments, obj=invocation, color=_colour()) as context:
             result = app.invoke(context)
     except click.exceptions.Exit as done:
         return done.exit_code
@@ -67,7 +67,12 @@ def tell(error: InnkeeperError, output: OutputFormat) -> None:
     if output is OutputFormat.JSON:
         click.echo(json.dumps(error.to_dict(), ensure_ascii=False), err=True)
         return
-    click.secho("error: ", fg="red", nl=False, err=True)
+    click.secho("error: ", fg="red", nl=False, err=True, color=_colour())
     click.echo(str(error), err=True)
     if error.code not in ("host", "provider", "error"):
-        click.secho(f"`innkeeper explain {error.code}` says more", dim=True, err=True)
+        click.secho(f"`innkeeper explain {error.code}` says more", dim=True, err=True, color=_colour())
+
+
+def _colour() -> bool | None:
+    """Return whether to send colours: no if NO_COLOR says so, else if there is a terminal."""
+    return False if os.environ.get("NO_COLOR") else None

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import click
 
 from innkeeper.cli.options import OutputFormat
 
-__all__ = ["Columns", "printable", "show_line", "show_one", "show_rows", "show_structured", "talk"]
+__all__ = ["Columns", "printable", "show_line", "show_one", "show_rows", "show_structured", "talk", "trigger_lines"]
 
 # Keys of a row's record, and their titles.
 Columns = Mapping[str, str]
@@ -106,6 +106,13 @@ def show_line(record: Record, text: str, output: OutputFormat) -> None:
             click.echo(printable(text))
 
 
+def trigger_lines(triggers: Iterable[Record]) -> Iterator[str]:
+    """Yield a line for each of a workflow's triggers: its index, capability, method and configuration."""
+    for shown in triggers:
+        config = "" if shown["config"] is None else f"  {json.dumps(shown['config'], ensure_ascii=False)}"
+        yield printable(f"{shown['index']}  {shown['id']}  {shown['method']}{config}")
+
+
 def show_structured(data: Any, output: OutputFormat) -> None:
     """Print data whole: as YAML if that was asked for, else as JSON."""
     if output is OutputFormat.YAML:
@@ -124,17 +131,18 @@ def _yaml(data: Any) -> str:
 def _cell(value: Any) -> str:
     match value:
         case None:
-            return ""
+            text = ""
         case bool():
-            return "yes" if value else "no"
+            text = "yes" if value else "no"
         case str():
-            return printable(value)
-        case int() | float():
-            return str(value)
+            text = value
+        case dict() if value and all(isinstance(item, int) for item in value.values()):
+            text = ", ".join(f"{count} {what}" for what, count in value.items())
         case list() | tuple() if all(isinstance(item, str) for item in value):
-            return printable(", ".join(value))
+            text = ", ".join(value)
         case _:
-            return printable(json.dumps(value, ensure_ascii=False))
+            text = json.dumps(value, ensure_ascii=False)
+    return printable(text)
 
 
 def _coloured(text: str) -> str:

@@ -18,7 +18,7 @@ from innkeeper.cli.hosts import plugins_files, settings_of
 from innkeeper.cli.options import HostCommand, Invocation, pass_invocation
 from innkeeper.config.plugins import load_plugins
 from innkeeper.config.settings import DEVELOPMENT
-from innkeeper_sdk.errors import HostError, InnkeeperError
+from innkeeper_sdk.errors import HostError, InnkeeperError, UsageError
 
 __all__ = ["run"]
 
@@ -76,8 +76,19 @@ def run(
 
 
 def _teller(descriptor: int | None) -> Callable[[dict[str, Any]], None]:
-    """Return what tells a descriptor, once, whether the host is ready, or why it is not."""
-    waiting = [] if descriptor is None else [descriptor]
+    """Return what tells a descriptor, once, whether the host is ready, or why it is not.
+
+    Raises:
+        UsageError: There is no such descriptor.
+    """
+    waiting: list[int] = []
+    if descriptor is not None:
+        try:
+            # Whatever the host starts must not hold it open.
+            os.set_inheritable(descriptor, False)
+        except OSError as error:
+            raise UsageError(f"--ready-fd {descriptor} cannot be used: {error.strerror}") from None
+        waiting.append(descriptor)
 
     def tell(what: dict[str, Any]) -> None:
         while waiting:

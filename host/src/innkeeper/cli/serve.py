@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +59,8 @@ def serve(
             if host.abandoned():
                 # Nothing can end these; a loop that waits for them would not end either.
                 logger.error("the host leaves without what does not end", extra={"abandoned": host.abandoned()})
+                for path in leftovers:
+                    shutil.rmtree(path, ignore_errors=True)
                 os._exit(stopping.exit_code)
             return stopping.exit_code
 

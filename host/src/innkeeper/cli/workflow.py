@@ -10,8 +10,8 @@ import click
 from innkeeper.cli import views
 from innkeeper.cli.artifacts import read_artifacts
 from innkeeper.cli.hosts import connect
-from innkeeper.cli.options import HostCommand, Invocation, output_option, pass_invocation
-from innkeeper.cli.output import show_line, show_one, show_rows
+from innkeeper.cli.options import HostCommand, Invocation, OutputFormat, output_option, pass_invocation
+from innkeeper.cli.output import show_line, show_one, show_rows, trigger_lines
 from innkeeper_sdk.proto.innkeeper.control.v1 import control_pb2 as pb
 
 __all__ = ["activate", "delete", "deploy", "list_", "logs", "pause", "show"]
@@ -41,7 +41,6 @@ _FIELDS: Final = {
     "binary_sha256": "sha256",
     "created_at": "created",
     "updated_at": "updated",
-    "triggers": "triggers",
     "active": "executions running",
     "queued": "events waiting",
     "dropped_events": "events dropped",
@@ -80,7 +79,7 @@ def deploy(
         artifacts = read_artifacts(client.host(), file, config=config, attributes=attributes)
         artifacts.name, artifacts.owner, artifacts.tag = name, owner, tag
         deployed = client.deploy(artifacts, paused=paused, allow_plain=allow_plain)
-    show_one(views.workflow(deployed), invocation.output, fields=_FIELDS)
+    _show(deployed, invocation)
 
 
 @click.command("list", cls=HostCommand)
@@ -102,7 +101,7 @@ def show(invocation: Invocation, selected: str, owner: str) -> None:
     """Show one workflow and its triggers."""
     with connect(invocation) as client:
         shown = client.workflow(_selector(selected, owner))
-    show_one(views.workflow(shown), invocation.output, fields=_FIELDS)
+    _show(shown, invocation)
 
 
 @click.command(cls=HostCommand)
@@ -114,7 +113,7 @@ def activate(invocation: Invocation, selected: str, owner: str) -> None:
     """Let a paused workflow run again."""
     with connect(invocation) as client:
         shown = client.activate(_selector(selected, owner))
-    show_one(views.workflow(shown), invocation.output, fields=_FIELDS)
+    _show(shown, invocation)
 
 
 @click.command(cls=HostCommand)
@@ -126,7 +125,7 @@ def pause(invocation: Invocation, selected: str, owner: str) -> None:
     """Stop a workflow and keep it."""
     with connect(invocation) as client:
         shown = client.pause(_selector(selected, owner))
-    show_one(views.workflow(shown), invocation.output, fields=_FIELDS)
+    _show(shown, invocation)
 
 
 @click.command(cls=HostCommand)
@@ -157,6 +156,15 @@ def logs(invocation: Invocation, *, selected: str, owner: str, execution: str, f
         for line in lines:
             shown = views.log_line(line)
             show_line(shown, f"{shown['time']}  {shown['execution_id'][:8]}  {line.message}", invocation.output)
+
+
+def _show(shown: pb.Workflow, invocation: Invocation) -> None:
+    record = views.workflow(shown)
+    show_one(record, invocation.output, fields=_FIELDS)
+    if invocation.output is OutputFormat.TABLE and record["triggers"]:
+        click.echo("triggers:")
+        for line in trigger_lines(record["triggers"]):
+            click.echo(f"  {line}")
 
 
 def _selector(selected: str, owner: str) -> pb.WorkflowSelector:

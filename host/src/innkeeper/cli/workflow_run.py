@@ -26,7 +26,7 @@ from innkeeper.cli.artifacts import read_artifacts, read_text_or_file
 from innkeeper.cli.ephemeral import EphemeralHost
 from innkeeper.cli.main import tell
 from innkeeper.cli.options import HostCommand, Invocation, OutputFormat, output_option, pass_invocation
-from innkeeper.cli.output import printable, show_structured, talk
+from innkeeper.cli.output import printable, show_structured, talk, trigger_lines
 from innkeeper_sdk.control import ControlClient
 from innkeeper_sdk.errors import ExitCode, InnkeeperError, UsageError, WorkflowError
 from innkeeper_sdk.proto.innkeeper.control.v1 import control_pb2 as pb
@@ -58,9 +58,8 @@ class Report:
         self.triggers = [views.trigger(trigger) for trigger in triggers]
         if self._talks:
             click.echo("triggers:")
-            for shown in self.triggers:
-                config = "" if shown["config"] is None else f"  {json.dumps(shown['config'], ensure_ascii=False)}"
-                click.echo(printable(f"  {shown['index']}  {shown['id']}  {shown['method']}{config}"))
+            for line in trigger_lines(self.triggers):
+                click.echo(f"  {line}")
 
     def logged(self, message: str) -> None:
         """Take note of a line of the workflow's log."""

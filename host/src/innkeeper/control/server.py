@@ -2,9 +2,9 @@
 
 Rules of this module:
 
-1. Who may connect is decided by the file system: the socket is 0600 in a directory that is 0700 and ours. gRPC for
-   Python accepts connections itself and shows no peer credentials, so there is nothing to check in a call. Clients
-   check the host's credentials in their turn.
+1. Who may connect is decided by the file system: the socket is 0600, in a directory that only this user can write.
+   gRPC for Python accepts connections itself and shows no peer credentials, so there is nothing to check in a call.
+   Clients check the host's credentials (SO_PEERCRED) in their turn.
 2. An :class:`~innkeeper_sdk.errors.InnkeeperError` reaches the client whole. Anything else is our own fault: it is
    logged here with its traceback, and the client is told no more than that.
 3. A client that goes cancels its call here.
@@ -13,8 +13,6 @@ Rules of this module:
 from __future__ import annotations
 
 import logging
-import os
-import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
@@ -24,10 +22,10 @@ import grpc
 from innkeeper.loop.guard import Guard
 from innkeeper_sdk.control_errors import ERROR_KEY, message_of_error, status_of_error
 from innkeeper_sdk.control_socket import check_socket_path, grpc_target
-from innkeeper_sdk.errors import HostError, InnkeeperError, VerificationError
+from innkeeper_sdk.errors import HostError, InnkeeperError
 from innkeeper_sdk.proto.innkeeper.control.v1.control_pb2_grpc import ControlServicer, add_ControlServicer_to_server
 
-__all__ = ["ControlServer", "prepare_directory"]
+__all__ = ["ControlServer"]
 
 # Calls at once: each that follows something holds a place, and a client that never ends must not take all memory.
 _CALLS: Final = 512
@@ -41,7 +39,7 @@ class ControlServer:
 
     Args:
         servicer: Answers the calls.
-        socket: Where; its directory has been prepared, and nobody else listens there.
+        socket: Where; its directory is this user's alone, and locked by this host.
         max_request_bytes: The largest request that is read.
         guard: Removes the socket if the host cannot.
         logger: Where faults of our own are told.
@@ -77,6 +75,7 @@ class ControlServer:
             HostError: It cannot be bound.
         """
         check_socket_path(self._socket)
+        # What lies there is of a host that is gone: this one has the directory's lock.
         self._guard.add_path(self._socket)
         self._socket.unlink(missing_ok=True)
         try:
@@ -91,41 +90,6 @@ class ControlServer:
         await self._server.stop(grace)
         self._socket.unlink(missing_ok=True)
         self._guard.drop_path(self._socket)
-
-
-def prepare_directory(path: Path) -> None:
-    """Make a directory that is this user's alone, or check that it is.
-
-    Args:
-        path: The directory; the one above it is made too.
-
-    Raises:
-        HostError: It cannot be made.
-        VerificationError: Somebody else could put another in its place, or look into it.
-    """
-    user = os.geteuid()
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.mkdir(mode=0o700, exist_ok=True)
-        above, own = path.parent.stat(), path.lstat()
-    except OSError as error:
-        raise HostError(f"the runtime directory cannot be made: {error.strerror}", path=str(path)) from error
-    if above.st_uid not in (user, 0) or (above.st_mode & 0o022 and not above.st_mode & stat.S_ISVTX):
-        raise VerificationError(
-            "the runtime directory is not safe: another user may replace what is in it",
-            path=str(path.parent),
-            expected=f"user {user} or root, writable for nobody else unless sticky",
-            actual=f"user {above.st_uid}, mode {stat.filemode(above.st_mode)}",
-            hint="choose another --runtime-dir",
-        )
-    if not stat.S_ISDIR(own.st_mode) or own.st_uid != user or own.st_mode & 0o077:
-        raise VerificationError(
-            "the host's runtime directory is not its own",
-            path=str(path),
-            expected=f"a directory of user {user} with mode drwx------",
-            actual=f"user {own.st_uid}, mode {stat.filemode(own.st_mode)}",
-            hint="remove it, or choose another --runtime-dir",
-        )
 
 
 class _Errors(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # generic in the stubs alone

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -32,6 +33,7 @@ from innkeeper.engine.journal import Journal
 from innkeeper.engine.logs import LogBuffer
 from innkeeper.engine.ports import ChosenModule
 from innkeeper.store.executions import ExecutionRecord, ExecutionStatus, Outcome
+from innkeeper.store.journal import EntryKind
 from innkeeper.store.logs import LogLine, add_lines
 from innkeeper.store.stores import Stores
 from innkeeper_sdk.errors import DeadlineExceededError, InnkeeperError, UnavailableError
@@ -197,7 +199,8 @@ class _Attempt:
             self._services, execution_id=execution_id, journal=journal, logs=self.logs, deadline=self._deadline
         )
         begun.add_done_callback(lambda done: self._begun(done, journal))
-        task = asyncio.create_task(self._execute(helper), name=f"innkeeper execution {execution_id}")
+        seed = journal.number(EntryKind.NODE_SEED, lambda: secrets.randbits(64) - (1 << 63))
+        task = asyncio.create_task(self._execute(helper, seed), name=f"innkeeper execution {execution_id}")
         ends: set[asyncio.Future[Any]] = {task, journal.fault}
         try:
             await asyncio.wait(
@@ -223,7 +226,7 @@ class _Attempt:
             dropped_logs=self.logs.dropped,
         )
 
-    async def _execute(self, helper: AttemptHelper) -> ExecutionResult:
+    async def _execute(self, helper: AttemptHelper, seed: int) -> ExecutionResult:
         request = ExecuteRequest(
             config=self._runner.config,
             trigger=Trigger(id=self._record.trigger_index, payload=self._work.payload),
@@ -234,6 +237,7 @@ class _Attempt:
             attempt=self._record.attempt,
             deadline=self._deadline,
             helper=helper,
+            node_seed=seed,
         )
         return await self._runner.module.execute(request, run)
 

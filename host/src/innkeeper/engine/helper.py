@@ -161,11 +161,11 @@ class AttemptHelper:
 
     async def node_time(self) -> int:
         """Return this node's time, in nanoseconds since the epoch."""
-        return self._journal.time(EntryKind.NODE_TIME, self._services.clock.now, lambda value: value)
+        return self._journal.number(EntryKind.NODE_TIME, self._services.clock.now)
 
     async def don_time(self) -> int:
         """Return the DON's time for the next read of this execution, in nanoseconds since the epoch."""
-        return self._journal.time(EntryKind.DON_TIME, self._don.read, self._don.replay)
+        return self._journal.number(EntryKind.DON_TIME, self._don.read, self._don.replay)
 
     def emit_log(self, message: str) -> None:
         """Record one line of the workflow's log."""

@@ -2,8 +2,8 @@
 
 Rules of this module:
 
-1. Whatever the guest is told goes through here: times, and the answers of calls, refusals included. Secrets are the
-   exception: that they were asked for is kept, never what they are; they are fetched again.
+1. Whatever the guest is told goes through here: times, its seed, and the answers of calls, refusals included. Secrets
+   are the exception: that they were asked for is kept, never what they are; they are fetched again.
 2. Nothing leaves the host before the journal says so durably: ``started`` returns after it is stored, with everything
    before it. So whatever a call depended on is there when the call is.
 3. An answer is stored without making the guest wait; the next ``started`` waits for it.
@@ -18,7 +18,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from attrs import define, field, frozen
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -30,6 +30,9 @@ from innkeeper_sdk.capability import CapabilityError
 from innkeeper_sdk.errors import InnkeeperError, WorkflowError
 
 __all__ = ["Answer", "CallId", "Journal"]
+
+# Kept as signed numbers of 64 bits, in the order in which the guest was told them.
+_NUMBERS: Final = (EntryKind.DON_TIME, EntryKind.NODE_TIME, EntryKind.NODE_SEED)
 
 
 @frozen
@@ -121,7 +124,7 @@ class Journal:
         self._execution_id = execution_id
         self._position = len(entries)
         self._buffer: list[JournalEntry] = []
-        self._times = {kind: deque[int]() for kind in (EntryKind.DON_TIME, EntryKind.NODE_TIME)}
+        self._numbers = {kind: deque[int]() for kind in _NUMBERS}
         self._calls: dict[CallId, _Call] = {}
         self._secrets: dict[CallId, bytes] = {}
         self._used: set[tuple[EntryKind, CallId]] = set()
@@ -136,15 +139,17 @@ class Journal:
         """Return a future that fails when this attempt cannot go on: it diverges, is in doubt, or lost its journal."""
         return self._fault
 
-    def time(self, kind: EntryKind, read: Callable[[], int], replay: Callable[[int], int]) -> int:
-        """Return the next time that the guest is told.
+    def number(
+        self, kind: EntryKind, read: Callable[[], int], replay: Callable[[int], int] = lambda known: known
+    ) -> int:
+        """Return the next time, or the seed, that the guest is told.
 
         Args:
-            kind: Whose time.
+            kind: Whose time, or the seed.
             read: Returns a new one.
             replay: Takes note of one that the guest was told before, and returns it.
         """
-        known = self._times[kind]
+        known = self._numbers[kind]
         if known:
             return replay(known.popleft())
         value = read()
@@ -259,8 +264,8 @@ class Journal:
             self._fault.cancel()
 
     def _remember(self, entry: JournalEntry) -> None:
-        if entry.kind in self._times:
-            self._times[entry.kind].append(int.from_bytes(entry.value or b"", "big", signed=True))
+        if entry.kind in self._numbers:
+            self._numbers[entry.kind].append(int.from_bytes(entry.value or b"", "big", signed=True))
             return
         call_id, digest = CallId(entry.callback_id or 0, entry.phase), entry.digest or b""
         if entry.kind is EntryKind.SECRETS:

@@ -5,7 +5,9 @@ Rules of this module:
 1. The guard is started first and told goodbye last. What it is to end or remove is noted *before* it can be left
    behind: a process right after its start, a path before it is made.
 2. A guard that dies is started again and told everything again; until then the host goes on.
-3. Started and used in the event loop's thread only.
+3. The host's environment gets a mark that its children inherit; those are ended even if they were never noted. What is
+   given an environment of its own must be noted, or end by itself when the host does.
+4. Started and used in the event loop's thread only.
 """
 
 from __future__ import annotations
@@ -36,6 +38,9 @@ _STEADY_SECONDS: Final = 1.0
 _FIRST_DELAY: Final = 0.05
 _LAST_DELAY: Final = 5.0
 
+# The mark's name, and the host's id and start time as its value: no other process, now or later, has the same.
+_MARK: Final = "INNKEEPER_GUARDED"
+
 # An interpreter may need to find its own library; nothing else of the host's environment is the guard's business.
 _ENVIRONMENT: Final = ("LD_LIBRARY_PATH", "PATH")
 
@@ -59,6 +64,7 @@ class Guard:
         self._retry: asyncio.TimerHandle | None = None
         self._ended: asyncio.Event | None = None
         self._closing = False
+        self._mark = f"{os.getpid()}-{_own_start()}"
 
     @property
     def pid(self) -> int | None:
@@ -71,6 +77,7 @@ class Guard:
         Raises:
             HostError: It cannot be started.
         """
+        os.environ[_MARK] = self._mark
         try:
             self._spawn()
         except OSError as error:
@@ -116,6 +123,7 @@ class Guard:
     async def close(self) -> None:
         """Say goodbye to the guard and wait for its end; idempotent."""
         self._closing = True
+        os.environ.pop(_MARK, None)
         if self._retry is not None:
             self._retry.cancel()
         if self._child is None:
@@ -137,7 +145,10 @@ class Guard:
         known = self._known()
         try:
             self._child = subprocess.Popen(  # noqa: S603 - our own interpreter and file
-                [sys.executable, "-I", "-S", guard_process.__file__, str(theirs.fileno()), str(host), str(known)],
+                [
+                    *(sys.executable, "-I", "-S", guard_process.__file__),
+                    *(str(theirs.fileno()), str(host), str(known), f"{_MARK}={self._mark}"),
+                ],
                 pass_fds=(theirs.fileno(), host, known),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -205,6 +216,13 @@ class Guard:
             self._logger.warning("the guard cannot be started yet", extra={"error": str(error)})
             self._delay = min(2 * self._delay, _LAST_DELAY)
             self._retry = asyncio.get_running_loop().call_later(self._delay, self._again)
+
+
+def _own_start() -> int:
+    stat = read_stat(os.getpid())
+    if stat is None:
+        raise HostError("/proc does not show this process", hint="mount /proc")
+    return stat.start
 
 
 def _note_of_process(process: Process) -> bytes:

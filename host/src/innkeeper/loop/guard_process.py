@@ -7,6 +7,8 @@ Rules of this module:
 2. It reads notes from the host until the host says goodbye (then it ends) or is gone (then it cleans, and ends).
 3. It kills by process descriptor after it has compared start times: a process id may belong to somebody else by now.
 4. It first stops what it will kill, until nothing new appears, so that no fork slips through.
+5. Besides what was noted it ends whatever has the host's mark in its environment: children inherit it, so a process
+   that some provider started and nobody noted is found all the same.
 
 Notes are one datagram each: ``+pid <pid> <start time> <leads its session: 0|1>``, ``-pid <pid>``, ``+path <path>``,
 ``-path <path>``, ``bye``. Notes sent before the host died are read after its death: the kernel keeps them. What was
@@ -119,7 +121,22 @@ def wait_for_end(notes: Notes, sock: socket.socket, host: int) -> None:
             notes.take(note)
 
 
-def family(processes: list[Process]) -> dict[int, int]:
+def marked(mark: bytes) -> set[int]:
+    """Return the processes that were started with a mark, ``NAME=value``, in their environment."""
+    found = set()
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/environ", "rb") as file:
+                if mark in file.read().split(b"\0"):
+                    found.add(int(name))
+        except OSError:
+            continue  # it has ended, or is not to be looked into: then it is not of our user
+    return found
+
+
+def family(processes: list[Process], mark: bytes) -> dict[int, int]:
     """Return the start times, by process id, of the living ones of some processes, their descendants and sessions.
 
     A session outlives its leader under the same number, which the kernel gives to no process meanwhile. If a process
@@ -132,7 +149,7 @@ def family(processes: list[Process]) -> dict[int, int]:
     for pid, stat in table.items():
         children.setdefault(stat.ppid, []).append(pid)
     found: dict[int, int] = {}
-    queue = [*roots, *(pid for pid, stat in table.items() if stat.session in sessions)]
+    queue = [*roots, *(marked(mark) & table.keys()), *(pid for pid, stat in table.items() if stat.session in sessions)]
     while queue:
         pid = queue.pop()
         if pid not in found and pid != os.getpid():
@@ -159,10 +176,10 @@ def send(pid: int, start: int, number: int) -> bool:
     return True
 
 
-def end(processes: list[Process]) -> tuple[int, int]:
+def end(processes: list[Process], mark: bytes) -> tuple[int, int]:
     """Kill processes with all that belongs to them; return how many there were, and how many could not be ended."""
     stopped: dict[int, int] = {}
-    while fresh := {pid: start for pid, start in family(processes).items() if stopped.get(pid) != start}:
+    while fresh := {pid: start for pid, start in family(processes, mark).items() if stopped.get(pid) != start}:
         for pid, start in fresh.items():
             send(pid, start, signal.SIGSTOP)
         stopped.update(fresh)
@@ -197,14 +214,15 @@ def main(arguments: list[str]) -> int:
     """Run the guard.
 
     Args:
-        arguments: The descriptors of the notes' socket, of the host's process, and of the file with the first notes.
+        arguments: The descriptors of the notes' socket, of the host's process, and of the file with the first notes;
+            and the host's mark.
     """
     # What ends the host, a terminal's Ctrl-C or a service manager, must not end its guard first.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     with open("/proc/self/comm", "w") as file:
         file.write("innkeeper-guard")
-    sock, host, known = (int(argument) for argument in arguments)
+    sock, host, known = (int(argument) for argument in arguments[:3])
     notes = Notes()
     with open(known, "rb") as first:
         for note in first.read().split(b"\0")[:-1]:
@@ -213,7 +231,7 @@ def main(arguments: list[str]) -> int:
         wait_for_end(notes, connection, host)
     if notes.goodbye:
         return 0
-    ended, left = end(list(notes.processes.values()))
+    ended, left = end(list(notes.processes.values()), os.fsencode(arguments[3]))
     faults = [f"{left} processes cannot be ended"] if left else []
     for path in notes.paths:
         try:

@@ -28,6 +28,8 @@ class EntryKind(Enum):
     # The DON's time, and this node's, as nanoseconds since the epoch.
     DON_TIME = "don_time"
     NODE_TIME = "node_time"
+    # The seed of the guest's random numbers that are this node's alone.
+    NODE_SEED = "node_seed"
     # A capability call was about to leave the host.
     STARTED = "started"
     # What a capability call was answered, also when it was refused before it left.

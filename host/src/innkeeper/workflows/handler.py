@@ -5,9 +5,7 @@ Rules of this module:
 1. Everything about one workflow happens under one lock, that of its owner and name: what was asked for twice at once
    happens one after the other.
 2. Every act may be repeated; the second time changes nothing.
-3. A deployment replaces the owner's workflow of the same name: the old one is stopped, and its row goes in the
-   transaction that stores the new one. If the old one cannot stop in time, nothing is changed, and it goes on.
-4. Paused artifacts stay in the table, unlike in the reference, which blanks them: there is nowhere to fetch the host's
+3. Paused artifacts stay in the table, unlike in the reference, which blanks them: there is nowhere to fetch the host's
    own deployments from.
 """
 
@@ -22,21 +20,19 @@ from attrs import evolve
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from innkeeper.engine.clock import at
-from innkeeper.engine.engine import EngineState
 from innkeeper.engine.environment import Environment
 from innkeeper.engine.ports import SecretSource
 from innkeeper.modules.attributes import DeclaredAttribute
-from innkeeper.store.audit import AuditEntry
 from innkeeper.store.executions import ExecutionRecord
 from innkeeper.store.specs import Artifacts, SpecHeader, SpecStatus
 from innkeeper.workflows.creation import Creation, ModuleFactory, Plan
-from innkeeper.workflows.deployment import LOCAL, SIMULATION, Accepted, Deployment, accept, artifact_locator
+from innkeeper.workflows.deploying import Deploying
+from innkeeper.workflows.deployment import SIMULATION, Deployment, accept
 from innkeeper.workflows.engines import Engines
 from innkeeper.workflows.entries import Entry, view
 from innkeeper.workflows.lifecycle import Lifecycle
 from innkeeper.workflows.locks import Locks
 from innkeeper.workflows.lookup import find
-from innkeeper.workflows.plain import check_plain, same_attributes
 from innkeeper.workflows.reconcile import Reconciler
 from innkeeper.workflows.sources import TableSource
 from innkeeper.workflows.views import WorkflowView
@@ -86,6 +82,9 @@ class Handler:
         self._reconciler = Reconciler(
             TableSource(self._specs), self._lifecycle, self._locks, environment=environment, logger=logger
         )
+        self._deploying = Deploying(
+            environment, self._lifecycle, attributes=attributes, drain_seconds=drain_seconds, logger=logger
+        )
         self._stopping = False
 
     @property
@@ -130,27 +129,7 @@ class Handler:
         self._check_open()
         accepted = accept(deployment, kinds=self._kinds, declared=self._attributes, limits=self._environment.limits)
         async with self._locks.hold(accepted.owner, deployment.name):
-            before = await self._specs.named(accepted.owner, deployment.name)
-            self._check_collision(accepted, await self._specs.header(accepted.workflow_id))
-            now = at(self._environment.clock)
-            audit = check_plain(before, accepted, self._attributes, allow_plain=allow_plain, now=now)
-            if not paused:
-                await self._check_places(accepted.owner, before)
-            if before is not None and self._stands(before, accepted, paused=paused):
-                return self._view(before)
-            header = self._header(accepted, before, paused=paused)
-            replaces = before.workflow_id if before and before.workflow_id != header.workflow_id else None
-            if before is not None:
-                reason = None if replaces is None else f"the workflow was replaced by {header.workflow_id}"
-                await self._lifecycle.stop(before.workflow_id, seconds=self._drain_seconds, reason=reason)
-            artifacts = Artifacts(binary=deployment.binary, config=deployment.config)
-            await self._specs.put(header, artifacts, replaces=replaces, audit=audit)
-            self._tell(audit)
-            if replaces is not None:
-                self._lifecycle.entries.pop(replaces, None)
-            entry = self._lifecycle.entry(header)
-            entry.begin_anew()
-            await self._lifecycle.converge(header.workflow_id)
+            entry = await self._deploying.deploy(accepted, paused=paused, allow_plain=allow_plain)
             return self._view(entry.header)
 
     async def activate(self, workflow_id: str) -> WorkflowView:
@@ -159,15 +138,15 @@ class Handler:
         Raises:
             NotFoundError: There is none.
             LimitExceededError: There is no place for it.
-            ConflictError: It is being deleted, or the host stops.
+            ConflictError: It is being deleted or simulated, or the host stops.
         """
         self._check_open()
-        header = await self._header_of(workflow_id)
+        header = await self._stored(workflow_id)
         async with self._locks.hold(header.owner, header.name):
-            header = await self._header_of(workflow_id)
+            header = await self._stored(workflow_id)
             if header.status is SpecStatus.DELETED:
                 raise ConflictError(f"the workflow {header.name} is being deleted", hint="deploy it again")
-            await self._check_places(header.owner, header)
+            await self._deploying.check_places(header.owner, header)
             if header.status is not SpecStatus.ACTIVE:
                 await self._specs.set_status(workflow_id, SpecStatus.ACTIVE, at=at(self._environment.clock))
             entry = self._lifecycle.entry(header)
@@ -181,18 +160,18 @@ class Handler:
         Raises:
             NotFoundError: There is none.
             DrainInProgressError: Executions still run; it stops by itself when they are over.
-            ConflictError: It is being deleted.
+            ConflictError: It is being deleted, or simulated.
         """
-        header = await self._header_of(workflow_id)
+        header = await self._stored(workflow_id)
         async with self._locks.hold(header.owner, header.name):
-            header = await self._header_of(workflow_id)
+            header = await self._stored(workflow_id)
             if header.status is SpecStatus.DELETED:
                 raise ConflictError(f"the workflow {header.name} is being deleted")
             if header.status is not SpecStatus.PAUSED:
                 await self._specs.set_status(workflow_id, SpecStatus.PAUSED, at=at(self._environment.clock))
             entry = self._lifecycle.entry(evolve(header, status=SpecStatus.PAUSED))
             await self._lifecycle.pause(entry, seconds=self._drain_seconds)
-            return self._view(await self._header_of(workflow_id))
+            return self._view(await self._stored(workflow_id))
 
     async def delete(self, workflow_id: str) -> bool:
         """Stop a workflow and delete it; return whether there was one.
@@ -220,7 +199,7 @@ class Handler:
         """
         self._check_open()
         accepted = accept(deployment, kinds=self._kinds, declared=self._attributes, limits=self._environment.limits)
-        header = evolve(self._header(accepted, None, paused=False), source=SIMULATION)
+        header = self._deploying.header(accepted, source=SIMULATION)
         artifacts = Artifacts(binary=deployment.binary, config=deployment.config)
         plan = Plan(header, artifacts, accepted.attributes, accepted.binding, simulate=True, secrets=secrets)
         async with self._locks.hold(header.owner, header.name):
@@ -298,75 +277,17 @@ class Handler:
         if self._stopping:
             raise ConflictError("the host is stopping", hint="try again when it has started")
 
-    def _check_collision(self, accepted: Accepted, existing: SpecHeader | None) -> None:
-        mine = (accepted.owner, accepted.deployment.name, LOCAL)
-        if existing is None or (existing.owner, existing.name, existing.source) == mine:
-            return
-        self._logger.warning(
-            "WorkflowID collision detected: workflow already exists from different source",
-            extra={
-                "workflow_id": accepted.workflow_id,
-                "attempted_source": LOCAL,
-                "existing_source": existing.source,
-                "existing_owner": existing.owner,
-                "existing_workflow": existing.name,
-                "hint": "ids do not separate name, binary and config, so other parts can have the same id",
-            },
-        )
-        raise ConflictError(
-            f"the id {accepted.workflow_id} is already that of another workflow",
-            actual=f"{existing.name} of owner {existing.owner} from {existing.source}",
-            hint="give the workflow another name",
-        )
-
-    async def _check_places(self, owner: str, counted: SpecHeader | None) -> None:
-        # A workflow that is active holds its place also while it is deferred or failed.
-        held = [
-            header
-            for header in await self._specs.headers()
-            if header.status is SpecStatus.ACTIVE and (counted is None or header.workflow_id != counted.workflow_id)
-        ]
-        limits = self._environment.limits
-        limits.check("WorkflowLimit", len(held) + 1)
-        limits.check("PerOwner.WorkflowLimit", sum(header.owner == owner for header in held) + 1, owner=owner)
-
-    def _stands(self, before: SpecHeader, accepted: Accepted, *, paused: bool) -> bool:
-        """Tell whether a deployment asks for what already is."""
-        if before.workflow_id != accepted.workflow_id or before.tag != accepted.deployment.tag:
-            return False
-        if not same_attributes(before, accepted, self._attributes):
-            return False
-        engine = self._lifecycle.engine(before.workflow_id)
-        if paused:
-            return before.status is SpecStatus.PAUSED and engine is None
-        runs = engine is not None and engine.state is EngineState.RUNNING
-        return before.status is SpecStatus.ACTIVE and runs
-
-    def _header(self, accepted: Accepted, before: SpecHeader | None, *, paused: bool) -> SpecHeader:
-        deployment, now = accepted.deployment, at(self._environment.clock)
-        same = before is not None and before.workflow_id == accepted.workflow_id
-        return SpecHeader(
-            workflow_id=accepted.workflow_id,
-            owner=accepted.owner,
-            name=deployment.name,
-            tag=deployment.tag,
-            kind=deployment.kind,
-            status=SpecStatus.PAUSED if paused else SpecStatus.ACTIVE,
-            attributes=deployment.attributes,
-            binary_url=artifact_locator(deployment.binary),
-            source=LOCAL,
-            created_at=before.created_at if before is not None and same else now,
-            updated_at=now,
-        )
-
     async def _header_of(self, workflow_id: str) -> SpecHeader:
-        header = await self._specs.header(workflow_id)
+        header = await self._lifecycle.known(workflow_id)
         if header is not None:
             return header
-        entry = self._lifecycle.entries.get(workflow_id)
-        if entry is not None and entry.simulated:
-            return entry.header
         raise NotFoundError(f"there is no workflow {workflow_id}", hint="innkeeper workflow list shows all")
+
+    async def _stored(self, workflow_id: str) -> SpecHeader:
+        header = await self._header_of(workflow_id)
+        if header.source == SIMULATION:
+            raise ConflictError("a simulated workflow is neither paused nor activated", hint="delete it")
+        return header
 
     async def _headers(self) -> list[SpecHeader]:
         simulated = [entry.header for entry in self._lifecycle.entries.values() if entry.simulated]
@@ -376,17 +297,3 @@ class Handler:
         entry = self._lifecycle.entries.get(header.workflow_id) or Entry(header)
         entry.header = header
         return view(entry, self._lifecycle.engine(header.workflow_id))
-
-    def _tell(self, audit: list[AuditEntry]) -> None:
-        for entry in audit:
-            self._logger.warning(
-                "audit: %s",
-                entry.action,
-                extra={
-                    "audit": True,
-                    "workflow_id": entry.workflow_id,
-                    "owner": entry.owner,
-                    "workflow": entry.name,
-                    "detail": dict(entry.detail),
-                },
-            )

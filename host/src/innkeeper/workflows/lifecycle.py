@@ -87,19 +87,25 @@ class Lifecycle:
         registered = self._engines.get(workflow_id)
         return None if registered is None else registered.engine
 
+    async def known(self, workflow_id: str) -> SpecHeader | None:
+        """Return a workflow by its id, simulated or stored, or None."""
+        entry = self.entries.get(workflow_id)
+        if entry is not None and entry.simulated:
+            return entry.header
+        return await self._stores.specs.header(workflow_id)
+
     async def converge(self, workflow_id: str) -> None:
         """Do what a workflow's row asks for, as far as that can be done now."""
         header = await self._stores.specs.header(workflow_id)
-        if header is None:
-            await self._vanished(workflow_id)
-            return
-        entry = self.entry(header)
         try:
-            if header.status is SpecStatus.ACTIVE:
-                await self._activate(entry)
+            if header is None:
+                await self._vanished(workflow_id)
+            elif header.status is SpecStatus.ACTIVE:
+                await self._activate(self.entry(header))
             elif header.status is SpecStatus.PAUSED:
-                await self.pause(entry, seconds=0.0)
+                await self.pause(self.entry(header), seconds=0.0)
             else:
+                self.entry(header)
                 await self.delete(header, seconds=0.0)
         except DrainInProgressError:
             self._logger.debug("a workflow still drains", extra={"workflow_id": workflow_id})

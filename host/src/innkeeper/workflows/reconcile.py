@@ -94,8 +94,9 @@ class Reconciler:
             for workflow_id, entry in self._lifecycle.entries.items()
             if workflow_id not in listed and not entry.simulated
         ]
-        ends = [header for header in listed.values() if header.status is not SpecStatus.ACTIVE]
-        starts = [header for header in listed.values() if header.status is SpecStatus.ACTIVE]
+        needed = [header for header in listed.values() if self._needs(header)]
+        ends = [header for header in needed if header.status is not SpecStatus.ACTIVE]
+        starts = [header for header in needed if header.status is SpecStatus.ACTIVE]
         await self._converge([*gone, *ends])
         await self._converge(starts)
 
@@ -133,8 +134,7 @@ class Reconciler:
 
         async with asyncio.TaskGroup() as group:
             for header in headers:
-                if self._needs(header):
-                    group.create_task(one(header))
+                group.create_task(one(header))
 
     def _needs(self, header: SpecHeader) -> bool:
         entry = self._lifecycle.entries.get(header.workflow_id) or Entry(header)

@@ -11,7 +11,6 @@ Rules of this module:
 from __future__ import annotations
 
 import asyncio
-import secrets
 from typing import Final
 
 from innkeeper_sdk.errors import DeadlineExceededError, WorkflowError
@@ -125,7 +124,7 @@ class WasmModule(Module):
                 request=told.SerializeToString(deterministic=True),
                 callbacks=calls,
                 don_seed=don_seed(run.execution_id),
-                node_seed=secrets.randbits(64) - (1 << 63),
+                node_seed=run.node_seed,
                 deadline=run.deadline,
                 prefix_seconds=float(self._limits["PerWorkflow.WASMPrefixTimeout"]),
                 memory_bytes=self._limits.count("PerWorkflow.WASMMemoryLimit"),

@@ -7,6 +7,7 @@ import json
 import subprocess
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
@@ -89,6 +90,11 @@ class ToyModuleType(ModuleType):
             raise RuntimeError("the toy is broken")
         if self._start == "hangs":
             await asyncio.Event().wait()
+
+    async def close(self) -> None:
+        while self._start == "clings":
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
 
     async def load(self, spec: WorkflowSpec, binary: bytes) -> Module:
         return ToyModule(binary)

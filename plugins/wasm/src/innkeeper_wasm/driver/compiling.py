@@ -163,9 +163,12 @@ async def _death(child: Child, limits: CompileLimits) -> Exception:
     code = os.waitstatus_to_exitcode(status)
     if code == -signal.SIGXCPU:
         return CompileLimitError(f"the binary did not compile in {limits.cpu_seconds} s of processor time")
-    how = f"was ended by {signal_name(-code)}" if code < 0 else f"ended with status {code}"
+    if code > 0:
+        return RuntimeLostError(
+            f"the compile child ended with status {code} and no report", hint="the log has what it said, and try again"
+        )
     return CompileLimitError(
-        f"the compiler {how}",
+        f"the compiler was ended by {signal_name(-code)}",
         expected=f"at most {limits.memory_bytes} bytes of memory and {limits.output_bytes} bytes of output",
     )
 

@@ -19,7 +19,8 @@ from innkeeper_wasm.driver.errors import LegacyDagError, RuntimeLostError
 from innkeeper_wasm.driver.execution import Execution
 from innkeeper_wasm.driver.records import Callbacks, Outcome
 from innkeeper_wasm.driver.root import RootProcess
-from innkeeper_wasm.driver.zygotes import HotSetLimits, PrefixEnded, ZygoteKey, Zygotes
+from innkeeper_wasm.driver.zygote import ZygoteKey
+from innkeeper_wasm.driver.zygotes import HotSetLimits, PrefixEnded, Zygotes
 from innkeeper_wasm.runtime.limits import CompileLimits, GuestLimits
 from innkeeper_wasm.runtime.outcome import Ending, EndingKind
 from innkeeper_wasm.runtime.wire import Request

@@ -80,6 +80,8 @@ def inspect(module: wasmtime.Module) -> ModuleShape:
             version = item.name  # The last one counts.
         elif item.name == "call_capability" and isinstance(item.type, wasmtime.FuncType):
             parameters = len(item.type.params)
+    if len(version) > _MAX_NAME:
+        raise Refusal(RefusalCode.INVALID, f"the version import has {len(version)} characters, at most {_MAX_NAME} fit")
     return ModuleShape(
         version_import=version,
         call_capability_parameters=parameters,

@@ -31,7 +31,7 @@ from innkeeper_wasm.runtime.guest import Guest
 from innkeeper_wasm.runtime.imports import WASI_MODULE, link
 from innkeeper_wasm.runtime.mappings import Range, drop, read_only_ranges
 from innkeeper_wasm.runtime.memory import GuestMemory
-from innkeeper_wasm.runtime.outcome import Ending, EndingKind
+from innkeeper_wasm.runtime.outcome import MAX_TEXT_BYTES, Ending, EndingKind
 from innkeeper_wasm.runtime.process import OOM_ZYGOTE, OomScore, limit, writable_private_bytes
 from innkeeper_wasm.runtime.wasi import Wasi
 
@@ -80,7 +80,7 @@ class Zygote:
             self._tables = read_only_ranges(compiled)
             os.close(compiled)
         except ModuleRefused as error:
-            self._say("refused", text=str(error))
+            self._say("refused", text=str(error)[:MAX_TEXT_BYTES])
             os._exit(0)
         linker = link(
             engine, self._settings["version_import"], self._settings["call_capability_parameters"], self._gate
@@ -135,7 +135,7 @@ class Zygote:
     def _end(self, ending: Ending) -> NoReturn:
         if self._execution is not None:
             self._execution.end(ending)
-        self._say("ended", kind=ending.kind, text=ending.text)
+        self._say("ended", kind=ending.kind, text=ending.text[:MAX_TEXT_BYTES])
         os._exit(0)
 
     def _say(self, op: str, **fields: Any) -> None:
