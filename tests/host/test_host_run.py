@@ -213,6 +213,16 @@ def test_a_bad_provider_is_a_state_and_the_host_goes_on(command, start_host: Sta
     assert row["reason"]
 
 
+def test_messages_that_cannot_be_read_stop_nothing(command, start_host: Start) -> None:
+    package = Path(command.environ["PYTHONPATH"]) / "ik_toy"
+    with (package / "innkeeper-provider.yaml").open("a") as file:
+        file.write("messages: messages.binpb\n")
+    (package / "messages.binpb").write_bytes(b"no descriptors")
+    host = start_host()
+    host.wait_ready()
+    assert "a provider's messages cannot be shown" in host.log.read_text()
+
+
 def test_a_required_provider_that_fails_stops_the_host_and_is_named(command) -> None:
     command.plugins(", required: true, config: {start: fails}")
     done = command("run", code=1)

@@ -61,6 +61,21 @@ def test_a_lock_that_cannot_be_opened_is_said(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
+def test_a_lock_that_cannot_be_taken_is_said_and_its_file_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: int, _: int) -> None:
+        opened.append(file)
+        raise OSError(37, "No locks available")
+
+    opened: list[int] = []
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(HostError, match="cannot be taken: No locks available"):
+        HostLock(tmp_path, {})
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened[0])
+
+
 def test_children_do_not_inherit_it(tmp_path: Path) -> None:
     lock = HostLock(tmp_path, {})
     with subprocess.Popen(["sleep", "600"], close_fds=False) as child:

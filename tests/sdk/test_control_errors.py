@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import grpc
 import pytest
 from hypothesis import given
@@ -9,8 +11,24 @@ from hypothesis import strategies as st
 
 from innkeeper_sdk import errors
 from innkeeper_sdk.capability import CapabilityError, ErrorCode
-from innkeeper_sdk.control_errors import RemoteError, error_of_message, message_of_error, status_of_error
-from innkeeper_sdk.errors import ExitCode, InnkeeperError, NotFoundError, UnavailableError, UsageError
+from innkeeper_sdk.control_errors import (
+    RemoteError,
+    error_of_call,
+    error_of_message,
+    error_of_record,
+    message_of_error,
+    status_of_error,
+)
+from innkeeper_sdk.errors import (
+    ExitCode,
+    HostError,
+    HostUnreachableError,
+    InnkeeperError,
+    LimitExceededError,
+    NotFoundError,
+    UnavailableError,
+    UsageError,
+)
 from innkeeper_sdk.proto.innkeeper.control.v1.control_pb2 import Error
 
 CLASSES = [
@@ -72,6 +90,71 @@ def test_an_unknown_code_keeps_its_code_and_exit_code(exit_code: int, expected: 
     got = error_of_message(Error(code="of-the-future", message="m", exit_code=exit_code))
     assert isinstance(got, RemoteError)
     assert (got.code, got.exit_code) == ("of-the-future", expected)
+
+
+class FailedCall(grpc.RpcError, grpc.Call):
+    """A call as gRPC raises it."""
+
+    def __init__(self, code: grpc.StatusCode, details: str | None, metadata: list[tuple[str, bytes]]) -> None:
+        self._code, self._details, self._metadata = code, details, metadata
+
+    def code(self) -> grpc.StatusCode:
+        return self._code
+
+    def details(self) -> str | None:
+        return self._details
+
+    def trailing_metadata(self) -> list[tuple[str, bytes]]:
+        return self._metadata
+
+    def initial_metadata(self) -> list[tuple[str, bytes]]:
+        return []
+
+    def is_active(self) -> bool:
+        return False
+
+    def time_remaining(self) -> float:
+        return 0.0
+
+    def cancel(self) -> None:
+        pass
+
+    def add_callback(self, callback: object) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("code", "cls", "text"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, HostUnreachableError, "the host does not answer: why"),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, HostUnreachableError, "did not answer in time"),
+        (grpc.StatusCode.CANCELLED, HostUnreachableError, "stopped before it answered"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, LimitExceededError, "larger than the host takes: why"),
+        (grpc.StatusCode.UNIMPLEMENTED, HostError, "of another version"),
+        (grpc.StatusCode.INTERNAL, HostError, "the call failed: why .*INTERNAL"),
+    ],
+)
+def test_a_status_without_a_record_says_what_to_do(code: grpc.StatusCode, cls: type[InnkeeperError], text: str) -> None:
+    error = error_of_call(FailedCall(code, "why", [("other", b"x")]), socket="/run/s")
+    assert type(error) is cls
+    assert re.search(text, str(error))
+
+
+def test_a_record_goes_before_the_status() -> None:
+    record = message_of_error(NotFoundError("no such thing")).SerializeToString()
+    call = FailedCall(grpc.StatusCode.UNAVAILABLE, None, [("innkeeper-error-bin", record)])
+    assert type(error_of_call(call, socket="/run/s")) is NotFoundError
+
+
+def test_a_failure_that_is_no_call_is_an_unreachable_host() -> None:
+    assert isinstance(error_of_call(grpc.RpcError("closed"), socket="/run/s"), HostUnreachableError)
+
+
+def test_a_printed_record_is_the_error_again() -> None:
+    sent = NotFoundError("no such thing", hint="look")
+    got = error_of_record({**sent.to_dict(), "exit_code": int(sent.exit_code)})
+    assert type(got) is NotFoundError
+    assert got.to_dict() == sent.to_dict()
 
 
 def test_statuses_tell_kinds_of_errors_apart() -> None:

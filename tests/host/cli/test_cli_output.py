@@ -70,7 +70,7 @@ def test_a_table_on_a_terminal_is_coloured_unless_no_color_is_set(monkeypatch: p
 def test_one_record_shows_what_it_has(capsys: pytest.CaptureFixture[str]) -> None:
     fields = {"id": "id", "state": "its state", "missing": "missing", "hidden": "more"}
     show_one(ROWS[0], OutputFormat.TABLE, fields=fields)
-    assert capsys.readouterr().out == 'id:        a\nits state: ready\nmore:      1 n\n'
+    assert capsys.readouterr().out == "id:        a\nits state: ready\nmore:      1 n\n"
     show_one(ROWS[1], OutputFormat.PLAIN, fields=fields)
     assert capsys.readouterr().out == "id\tbcd\nits state\tfailed\n"
     show_one(ROWS[0], OutputFormat.JSON, fields=fields)

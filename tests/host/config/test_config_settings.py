@@ -76,7 +76,7 @@ def test_a_flag_goes_before_a_variable_before_the_file_before_the_default(tmp_pa
     )
     assert (settings.name, settings.environment, settings.default_owner) == ("flag", DEVELOPMENT, OWNER)
     assert {key: str(origin) for key, origin in settings.origins.items()} == {
-        "name": "--name",
+        "name": "--host-name",
         "environment": f"{path}:2:14",
         "default_owner": f"{path}:3:16",
     }
@@ -147,7 +147,7 @@ def test_every_fault_is_told_at_once_with_its_place(tmp_path: Path) -> None:
         f"{path}:7:76: limits.global: not what belongs here (expected a mapping, found a list)",
         "INNKEEPER_CACHE_DIR: cache_dir: not what belongs here (expected a directory; there is no such user",
         "INNKEEPER_LIMITS:2:1: this is not YAML",
-        "--name: name: not what belongs here",
+        "--host-name: name: not what belongs here",
     ):
         assert any(fault.startswith(said) for fault in found), said
     assert "hunter2" not in "".join(found)

@@ -26,6 +26,9 @@ from innkeeper_sdk.documents import MapNode, Node, Origin, ScalarNode, near_miss
 
 __all__ = ["DEVELOPMENT", "PRODUCTION", "Settings", "find_settings_file", "load_settings", "prepare"]
 
+# Flags that are not named as their settings: those names are taken by what a command is about.
+_FLAGS: Final = {"name": "--host-name", "environment": "--dev"}
+
 SETTINGS_NAME: Final = "innkeeper.yaml"
 PRODUCTION: Final = "production"
 DEVELOPMENT: Final = "development"
@@ -186,7 +189,7 @@ class _SettingsReader(Reader):
         """Take the settings of flags."""
         for key, value in flags.items():
             if value is not None:
-                origin = Origin(f"--{key.replace('_', '-')}")
+                origin = Origin(_FLAGS.get(key, f"--{key.replace('_', '-')}"))
                 self._take(key, ScalarNode(origin, str(value), str(value), bare=True), base=Path.cwd())
 
     def settings(self, environ: Mapping[str, str]) -> Settings:
