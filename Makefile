@@ -41,6 +41,7 @@ check: setup check-proto
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/e2e/test_docs.py -k links
 
 # One JSON object a line; ratios within one run.
 BENCHES := execute execute_parallel

@@ -1,11 +1,16 @@
-"""What every test shares: no skips where the machine is said to have everything."""
+"""What every test shares: no skips where the machine is said to have everything, and signals as a shell leaves them."""
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
+
+# Whoever starts this in the background has SIGINT ignored, and so would every command that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

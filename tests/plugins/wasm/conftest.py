@@ -290,6 +290,13 @@ class Guests:
         return [number for (number,) in struct.iter_unpack("<q", outcome.response)]
 
 
+@pytest.fixture(autouse=True)
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure no coverage in processes that a test confines: what writes it down would be refused there."""
+    for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture(scope="session")
 def guests() -> type[Guests]:
     return Guests

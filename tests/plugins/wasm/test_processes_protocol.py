@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import socket
@@ -10,7 +11,8 @@ import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -19,7 +21,11 @@ from innkeeper_wasm.driver import Ending, EndingKind, GuestLimits
 from innkeeper_wasm.driver.channel import ControlChannel
 from innkeeper_wasm.driver.children import Child, Children, open_child, signal_name
 from innkeeper_wasm.driver.execution import Execution
+from innkeeper_wasm.driver.output import ProcessOutput
+from innkeeper_wasm.driver.root import RootProcess
+from innkeeper_wasm.driver.zygote import Zygote, ZygoteKey
 from innkeeper_wasm.runtime import control
+from innkeeper_wasm.runtime.facts import BinaryFacts
 from innkeeper_wasm.runtime.wire import FrameReader, Kind, Request, encode
 
 LIMITS = GuestLimits(log_line_bytes=10, log_events_don=2, log_events_node=1, message_bytes=1000)
@@ -128,6 +134,7 @@ LINE = encode(Kind.LOG, struct.pack("<I", 1) + b"line")
         ([b"\1\0\0\0\x63"], "a frame of unknown kind 99"),
         ([encode(Kind.OUTCOME, b"\xff\0\0\0\0")], "an outcome that is none: an outcome of kind 255"),
         ([encode(Kind.OUTCOME, b"")], "an outcome that is none: an outcome of 0 bytes"),
+        ([encode(Kind.NOTICE, b"notice")] * 101, "more notices than an execution may"),
         ([LINE] * 4, "a log line beyond its limits"),
         ([encode(Kind.LOG, struct.pack("<I", 1) + bytes(11))], "a log line beyond its limits"),
         ([encode(Kind.LOG, b"abc")], "a log line beyond its limits"),
@@ -196,10 +203,168 @@ async def test_an_answer_for_a_process_that_has_ended_goes_nowhere(make_peer: Ma
 async def test_notices_are_bounded(make_peer: MakePeer, guests: Any, caplog: pytest.LogCaptureFixture) -> None:
     peer = make_peer(guests.Host())
     await peer.say(*[encode(Kind.NOTICE, b"notice")] * 1000, encode(Kind.OUTCOME, FINE.pack()))
+    assert (await peer.task).kind is EndingKind.CRASHED
+    assert [record.message for record in caplog.records] == ["test: notice"] * 100
+
+
+async def test_other_work_has_its_turn_while_a_process_floods(
+    make_peer: MakePeer, guests: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("innkeeper_wasm.driver.execution._FRAMES_AT_ONCE", 10)
+    host = guests.Host()
+    peer = make_peer(host)
+    seen: list[int] = []
+    loop = asyncio.get_running_loop()
+
+    def look() -> None:
+        seen.append(peer.execution._notices)
+        if not peer.task.done():
+            loop.call_soon(look)
+
+    look()
+    await peer.say(*[encode(Kind.NOTICE, b"notice")] * 95, encode(Kind.OUTCOME, FINE.pack()))
     assert await peer.task == FINE
-    assert [record.message for record in caplog.records[:2]] == ["test: notice"] * 2
-    assert len(caplog.records) == 101
-    assert caplog.records[-1].message == "test: further notices of this execution are dropped"
+    assert max(after - before for before, after in itertools.pairwise(seen)) <= 10
+
+
+async def test_what_was_too_much_for_one_turn_counts_when_the_process_ends(
+    make_peer: MakePeer, guests: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("innkeeper_wasm.driver.execution._FRAMES_AT_ONCE", 1)
+    peer = make_peer(guests.Host())
+    await peer.say(*[encode(Kind.NOTICE, b"notice")] * 5, encode(Kind.OUTCOME, FINE.pack()))
+    peer.stream.close()
+    peer.child.ended(0)
+    assert await peer.task == FINE
+
+
+async def test_a_process_that_asks_on_without_reading_is_ended(make_peer: MakePeer, guests: Any) -> None:
+    answered = asyncio.Event()
+
+    async def secrets(_: Any) -> bytes:
+        answered.set()
+        return bytes(5_000_000)
+
+    peer = make_peer(guests.Host(await_secrets=secrets))
+    question = encode(Kind.AWAIT_SECRETS, struct.pack("<q", 5_000_000))
+    await peer.say(question)
+    await answered.wait()
+    await peer.say(question)
+    ending = await peer.task
+    assert ending.kind is EndingKind.CRASHED
+    assert "before it had read the last answer" in ending.text
+
+
+async def test_an_execution_ends_after_its_deadline_whatever_its_zygote_says(
+    make_peer: MakePeer, guests: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("innkeeper_wasm.driver.execution._REAP_SECONDS", 0.01)
+    peer = make_peer(guests.Host())
+    monkeypatch.setattr(peer.execution, "_give_up", lambda: None)
+    await asyncio.sleep(0)
+    peer.execution._expire()
+    async with asyncio.timeout(5):
+        assert (await peer.task).kind is EndingKind.DEADLINE
+
+
+@pytest.mark.parametrize("status", [10**30, 0x10000, -1, 0x137F, 0xFFFF])
+async def test_an_end_that_is_none_is_refused(status: int) -> None:
+    channel, theirs, _ = channels()
+    children = Children(channel, os.getpid)
+    child = children.fork("execute", ())
+    with pytest.raises(ValueError, match="unexpected message 'exited'"):
+        children.handle({"op": "exited", "id": 1, "status": status}, [])
+    assert not child.exited.done()
+    channel.close()
+    theirs.close()
+
+
+async def test_a_process_that_is_said_to_have_ended_is_killed() -> None:
+    channel, theirs, _ = channels()
+    children = Children(channel, os.getpid)
+    children.fork("execute", ())
+    process = subprocess.Popen(  # noqa: ASYNC220 - this thread must be its parent
+        [sys.executable, "-I", "-c", "input()"], stdin=subprocess.PIPE
+    )
+    try:
+        children.handle({"op": "started", "id": 1, "pid": process.pid}, [])
+        children.handle({"op": "exited", "id": 1, "status": 0}, [])
+        assert process.wait(10) == -9
+    finally:
+        process.kill()
+        process.communicate()
+    channel.close()
+    theirs.close()
+
+
+async def test_output_that_floods_is_dropped_with_a_count(caplog: pytest.LogCaptureFixture) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    output = ProcessOutput(reading, logging.getLogger("test"))
+    os.write(writing, b"A\n" * 20_000)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    os.close(writing)
+    output.close()
+    messages = [record.message for record in caplog.records]
+    assert 200 <= len(messages) <= 210
+    kept = len(messages) - 1
+    assert messages == ["guest process: A"] * kept + [f"guest process: {20_000 - kept} more lines were dropped"]
+
+
+async def test_output_is_logged_by_line_and_long_lines_are_cut(caplog: pytest.LogCaptureFixture) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    output = ProcessOutput(reading, logging.getLogger("test"))
+    os.write(writing, b"one\n\n" + b"x" * 5000 + b"\nlast")
+    os.close(writing)
+    output.close()
+    assert [record.message for record in caplog.records] == [
+        "guest process: one",
+        "guest process: " + "x" * 4096,
+        "guest process: last",
+    ]
+
+
+@pytest.mark.parametrize("used", [-1, 10**12])
+async def test_a_zygote_that_claims_a_size_that_it_cannot_have_is_killed(used: int) -> None:
+    zygote, killed = unforked_zygote()
+    zygote._message({"op": "warm", "private_bytes": used, "layers": []}, [])
+    assert killed == [True]
+    assert not zygote.warm.done()
+    zygote._lost()
+
+
+async def test_the_size_of_a_zygote_is_what_the_kernel_says() -> None:
+    zygote, killed = unforked_zygote()
+    zygote._message({"op": "warm", "private_bytes": 1, "layers": []}, [])
+    assert (zygote.private_bytes, killed) == (1, [])
+    zygote.measure()
+    assert zygote.private_bytes > 1_000_000
+    zygote._lost()
+
+
+def unforked_zygote() -> tuple[Zygote, list[bool]]:
+    """Return a zygote that is this very process, and what collects attempts to kill it."""
+    killed: list[bool] = []
+
+    class Process(Child):
+        def kill(self) -> None:
+            killed.append(True)
+
+    class Root:
+        class children:
+            @staticmethod
+            def fork(op: str, descriptors: tuple[int, ...], **fields: Any) -> Child:
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                process = Process()
+                process.pid = os.getpid()
+                return process
+
+    facts = SimpleNamespace(version_import="", call_capability_parameters=2, compiled_sha256="")
+    root, found = cast(RootProcess, Root()), cast(BinaryFacts, facts)
+    return Zygote(root, ZygoteKey(module="m", memory_bytes=1 << 20), 0, found), killed
 
 
 async def test_a_process_that_cannot_be_killed_takes_its_zygote_along(

@@ -26,9 +26,17 @@ ACTS = {
     "entropy": "os.urandom(8)",
     "pipe": "os.write(PIPE[1], b'x'); os.read(PIPE[0], 1)",
     "filter": "process.forbid_new_privileges()",
+    "limit_own": "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))",
+    "limit_other": "resource.prlimit(os.getppid(), resource.RLIMIT_CORE)",
+    "adopt": "process.become_subreaper()",
+    "outlive": "process._prctl(1, 0)",
+    "die_with_parent": "process._prctl(1, 9)",
+    "descriptor_flags": "fcntl.fcntl(0, fcntl.F_GETFD)",
+    "signal_owner": "fcntl.fcntl(PIPE[0], fcntl.F_SETOWN, os.getpid())",
+    "signal_number": "fcntl.fcntl(PIPE[0], fcntl.F_SETSIG, 9)",
 }
 PRELUDE = """
-import mmap, os, socket, sys, threading, time
+import fcntl, mmap, os, resource, socket, sys, threading, time
 from innkeeper_wasm.runtime import landlock, process, seccomp
 PIPE = os.pipe()
 ACT = compile({act!r}, 'act', 'exec')
@@ -108,6 +116,20 @@ def test_no_policy_lets_a_process_open_files(policy: str, name: str) -> None:
         ("ZYGOTE", "fork", "done"),
         ("ZYGOTE", "thread", "refused"),
         ("ZYGOTE", "map_executable", "refused"),
+        ("ZYGOTE", "filter", "refused"),
+        ("ZYGOTE", "limit_own", "done"),
+        ("ZYGOTE", "limit_other", "refused"),
+        ("ZYGOTE", "adopt", "refused"),
+        ("ZYGOTE", "outlive", "refused"),
+        ("ZYGOTE", "die_with_parent", "done"),
+        ("ZYGOTE", "descriptor_flags", "done"),
+        ("ZYGOTE", "signal_owner", "refused"),
+        ("ZYGOTE", "signal_number", "refused"),
+        ("EXECUTION", "limit_other", "refused"),
+        ("EXECUTION", "signal_owner", "refused"),
+        ("COMPILE", "limit_other", "refused"),
+        ("COMPILE", "adopt", "refused"),
+        ("COMPILE", "signal_owner", "refused"),
         ("COMPILE", "fork", "refused"),
         ("COMPILE", "thread", "done"),
         ("COMPILE", "map_executable", "done"),
@@ -153,3 +175,18 @@ def test_a_machine_whose_calls_are_not_known_has_no_program() -> None:
 
 def test_this_machine_is_known() -> None:
     assert seccomp.program(seccomp.EXECUTION, platform.machine()) is not None
+
+
+def test_capabilities_are_gone_for_good() -> None:
+    script = (
+        "from innkeeper_wasm.runtime import process; process.forbid_new_privileges(); process.drop_capabilities(); "
+        "print(open('/proc/self/status').read())"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, check=True)
+    sets = dict(line.split(":\t") for line in done.stdout.splitlines() if line.startswith("Cap"))
+    assert {name: int(sets[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {
+        "CapInh": 0,
+        "CapPrm": 0,
+        "CapEff": 0,
+        "CapAmb": 0,
+    }

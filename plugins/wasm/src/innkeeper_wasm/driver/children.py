@@ -16,7 +16,9 @@ from typing import Any
 
 from innkeeper_wasm.driver.channel import ControlChannel
 
-__all__ = ["Child", "Children", "open_child", "signal_name"]
+__all__ = ["Child", "Children", "is_end", "open_child", "signal_name"]
+
+_MAX_STATUS = 0xFFFF
 
 
 class Child:
@@ -56,7 +58,8 @@ class Child:
             self.kill()
 
     def ended(self, status: int | None, problem: str | None = None) -> None:
-        """Take its end."""
+        """Take its end, and see to it: a zygote that has been taken over may say so of a process that runs on."""
+        self.kill()
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None
@@ -107,7 +110,7 @@ class Children:
         match message, descriptors:
             case {"op": "started", "id": int(number), "pid": int(pid)}, [] if number in self._children:
                 self._children[number].started(pid, self._server())
-            case {"op": "exited", "id": int(number), "status": int(status)}, [] if number in self._children:
+            case {"op": "exited", "id": int(number), "status": int(status)}, [] if self._ends(number, status):
                 self._children.pop(number).ended(status)
             case {"op": "failed", "id": int(number), "text": str(text)}, [] if number in self._children:
                 self._children.pop(number).ended(None, text)
@@ -115,6 +118,9 @@ class Children:
                 for descriptor in descriptors:
                     os.close(descriptor)
                 raise ValueError(f"unexpected message {message['op']!r} about a child")
+
+    def _ends(self, number: int, status: int) -> bool:
+        return number in self._children and is_end(status)
 
     def kill(self) -> None:
         """Kill all."""
@@ -127,6 +133,11 @@ class Children:
         for child in children.values():
             child.kill()
             child.ended(None)
+
+
+def is_end(status: int) -> bool:
+    """Tell whether a number is the wait status of a process that has ended."""
+    return 0 <= status <= _MAX_STATUS and (os.WIFEXITED(status) or os.WIFSIGNALED(status))
 
 
 def open_child(pid: int, parent: int | None) -> int | None:

@@ -3,8 +3,9 @@
 Rules of this module:
 
 1. The deadline is kept by SIGKILL through a pidfd, whatever the guest is doing, and also while a callback works for it.
-2. One question at a time: a second one, more log lines than the limits allow, or a frame that no execution sends,
-   ends it.
+   A short while after it the execution is over, whatever became of its process.
+2. One question at a time, and the next only when the last answer has been taken: a second one, more log lines or
+   notices than the limits allow, or a frame that no execution sends, ends it.
 3. It is over when it has said how it ended, or when its process has; what it said before the process ended counts.
 4. When it is over, its process is killed if it is not gone yet, and what still works for it is cancelled and awaited.
 """
@@ -25,6 +26,7 @@ from innkeeper_wasm.runtime.outcome import EXIT_TEXTS, Ending, EndingKind
 from innkeeper_wasm.runtime.wire import (
     BUFFER_TOO_SMALL,
     CALLS,
+    MAX_NOTICES,
     OVERHEAD_BYTES,
     Frame,
     FrameReader,
@@ -37,7 +39,9 @@ from innkeeper_wasm.runtime.wire import (
 __all__ = ["Execution"]
 
 _RECEIVE_BYTES = 262_144
-_MAX_NOTICES = 100
+_NOTICE_BYTES = 4096
+_FRAMES_AT_ONCE = 256
+"""Most frames of one execution that are handled before other work of the event loop has its turn."""
 _REAP_SECONDS = 2.0
 """How long a kill may take before the zygote, which has to report it, is killed too."""
 
@@ -120,7 +124,11 @@ class Execution:
     def _expire(self) -> None:
         self._expired = True
         self._child.kill()
-        self._timer = self._loop.call_later(_REAP_SECONDS, self._give_up)
+        self._timer = self._loop.call_later(_REAP_SECONDS, self._overdue)
+
+    def _overdue(self) -> None:
+        self._give_up()
+        self._end(Ending(kind=EndingKind.DEADLINE))
 
     def _end(self, ending: Ending) -> None:
         if self._over.done():
@@ -137,7 +145,8 @@ class Execution:
 
     def _exited(self, exited: asyncio.Future[int | None]) -> None:
         # What it said last may still be in the socket.
-        while not self._over.done() and self._receive():
+        # Its process is gone, so that is no more than a socket holds.
+        while not self._take_some() or (not self._over.done() and self._receive()):
             pass
         status = exited.result()
         if status is None:
@@ -206,17 +215,38 @@ class Execution:
             return False
         self._heard = True
         self._reader.feed(data)
+        if not self._take_some():
+            self._loop.remove_reader(self._socket)
+            self._loop.call_soon(self._take_rest)
+        return not self._over.done()
+
+    def _take_some(self) -> bool:
+        """Handle frames that have been received; tell whether that was all."""
         try:
-            while not self._over.done() and (frame := self._reader.next()) is not None:
+            for _ in range(_FRAMES_AT_ONCE):
+                if self._over.done() or (frame := self._reader.next()) is None:
+                    return True
                 self._take(frame)
         except WireError as error:
             self._end(Ending(kind=EndingKind.CRASHED, text=f"the execution was ended, because it sent {error}"))
-        return not self._over.done()
+            return True
+        return False
+
+    def _take_rest(self) -> None:
+        """Handle what was too much for one turn, and only then read on."""
+        if self._over.done():
+            return
+        if not self._take_some():
+            self._loop.call_soon(self._take_rest)
+        elif not self._over.done():
+            self._loop.add_reader(self._socket, self._receive)
 
     def _take(self, frame: Frame) -> None:
         if self._task is not None:
             raise WireError(f"a frame of kind {frame.kind.name} before the last one was answered")
         if frame.kind in CALLS:
+            if self._outbox:
+                raise WireError(f"a frame of kind {frame.kind.name} before it had read the last answer")
             self._task = self._loop.create_task(self._answer(frame))
         elif frame.kind is Kind.LOG:
             self._log(frame.payload)
@@ -245,10 +275,9 @@ class Execution:
 
     def _notice(self, payload: bytes) -> None:
         self._notices += 1
-        if self._notices <= _MAX_NOTICES:
-            self._logger.warning("%s: %s", self._label, payload[:_RECEIVE_BYTES].decode("utf-8", "replace"))
-        if self._notices == _MAX_NOTICES:
-            self._logger.warning("%s: further notices of this execution are dropped", self._label)
+        if self._notices > MAX_NOTICES:
+            raise WireError("more notices than an execution may")
+        self._logger.warning("%s: %s", self._label, payload[:_NOTICE_BYTES].decode("utf-8", "replace"))
 
     # Questions
 

@@ -15,12 +15,12 @@ from typing import Any
 from innkeeper_wasm.driver.channel import ControlChannel
 from innkeeper_wasm.driver.children import Children
 from innkeeper_wasm.driver.errors import RuntimeLostError
+from innkeeper_wasm.driver.output import ProcessOutput
 
 __all__ = ["RootProcess"]
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 5.0
-_LINE_BYTES = 4096
 _MODULE = "innkeeper_wasm.runtime.root"
 
 
@@ -40,8 +40,7 @@ class RootProcess:
         self._process = process
         self._logger = logger
         self._pidfd = os.pidfd_open(process.pid)
-        self._output = output
-        self._line = b""
+        self._output = ProcessOutput(output, logger)
         self._channel = ControlChannel(sock, self._message, self._channel_closed)
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._stopping = False
@@ -50,7 +49,6 @@ class RootProcess:
         self.engine = ""
         self.wasmtime = ""
         self._loop.add_reader(self._pidfd, self._ended)
-        self._loop.add_reader(output, self._said)
 
     @classmethod
     async def start(cls, logger: logging.Logger) -> RootProcess:
@@ -144,11 +142,7 @@ class RootProcess:
         status = self._process.wait()
         os.close(self._pidfd)
         self._channel.close()
-        self._said()
-        if self._line:
-            self._log(self._line)
-        self._loop.remove_reader(self._output)
-        os.close(self._output)
+        self._output.close()
         if not self._stopping:
             self._logger.error("the process that runs guests (pid %d) has ended with status %d", self.pid, status)
         if not self._ready.done():
@@ -158,22 +152,3 @@ class RootProcess:
             self._ready.exception()  # Looked at: nobody may be waiting.
         self.gone.set_result(None)
         self.children.lost()
-
-    def _said(self) -> None:
-        try:
-            data = os.read(self._output, 65_536)
-        except BlockingIOError:
-            return
-        if not data:
-            self._loop.remove_reader(self._output)
-        *lines, rest = (self._line + data).split(b"\n")
-        for line in lines:
-            self._log(line)
-        if len(rest) > _LINE_BYTES:
-            self._log(rest)
-            rest = b""
-        self._line = rest
-
-    def _log(self, line: bytes) -> None:
-        if text := line[:_LINE_BYTES].decode("utf-8", "replace").rstrip():
-            self._logger.warning("guest process: %s", text)

@@ -18,9 +18,15 @@ from innkeeper_wasm.driver.children import Child, Children
 from innkeeper_wasm.driver.errors import RuntimeLostError
 from innkeeper_wasm.driver.root import RootProcess
 from innkeeper_wasm.runtime.facts import BinaryFacts
+from innkeeper_wasm.runtime.limits import HOST_SIDE_BYTES
 from innkeeper_wasm.runtime.outcome import REPORTABLE, Ending, EndingKind
+from innkeeper_wasm.runtime.process import private_dirty_bytes
 
 __all__ = ["Zygote", "ZygoteKey"]
+
+_ROLLUP_BYTES = 4096
+_MAX_LAYERS = 16
+_MAX_LAYER_CHARACTERS = 64
 
 
 @frozen
@@ -60,6 +66,7 @@ class Zygote:
         self.warm: asyncio.Future[Ending | None] = asyncio.get_running_loop().create_future()
         self.module = key.module
         self.private_bytes = 0
+        self._most_bytes = key.memory_bytes + HOST_SIDE_BYTES
         self.layers: tuple[str, ...] = ()
         self._gone = False
         self._refused: str | None = None
@@ -128,9 +135,11 @@ class Zygote:
     def _message(self, message: dict[str, Any], descriptors: list[int]) -> None:
         try:
             match message, descriptors:
-                case {"op": "warm", "private_bytes": int(used), "layers": [*layers]}, []:
+                case {"op": "warm", "private_bytes": int(used), "layers": [*layers]}, [] if (
+                    0 <= used <= self._most_bytes and len(layers) <= _MAX_LAYERS
+                ):
                     self.private_bytes = used
-                    self.layers = tuple(str(layer) for layer in layers)
+                    self.layers = tuple(str(layer)[:_MAX_LAYER_CHARACTERS] for layer in layers)
                     self._set_warm(None)
                 case {"op": "ended", "kind": str(kind), "text": str(text)}, [] if kind in REPORTABLE:
                     self._set_warm(Ending(kind=EndingKind(kind), text=text))
@@ -141,6 +150,17 @@ class Zygote:
         except ValueError:
             # Only a guest that has broken out of its engine makes a zygote say anything else.
             self.kill()
+
+    def measure(self) -> None:
+        """Replace what it says of its size by what the kernel says, where this process may ask.
+
+        A guest that has broken out would otherwise evict the others with a large number, or stay with a small one.
+        """
+        try:
+            with open(f"/proc/{self.pid}/smaps_rollup", "rb", buffering=0) as file:
+                self.private_bytes = private_dirty_bytes(file.read(_ROLLUP_BYTES))
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            return  # Gone, or not to be asked: what it said is within its bounds.
 
     def _set_warm(self, ending: Ending | None) -> None:
         if not self.warm.done():

@@ -156,6 +156,8 @@ class Zygotes:
         except BaseException:
             zygote.kill()
             raise
+        if zygote.ending is None:
+            zygote.measure()
         return zygote
 
     def _build_done(self, key: ZygoteKey, descriptor: int, task: asyncio.Task[Zygote]) -> None:

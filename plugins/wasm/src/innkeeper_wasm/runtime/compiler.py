@@ -23,7 +23,7 @@ from innkeeper_wasm.runtime.engine import new_engine
 from innkeeper_wasm.runtime.facts import BinaryFacts
 from innkeeper_wasm.runtime.forking import Job
 from innkeeper_wasm.runtime.limits import CompileLimits
-from innkeeper_wasm.runtime.process import OOM_EXECUTION, OomScore, limit, limit_processor_time
+from innkeeper_wasm.runtime.process import OOM_EXECUTION, OomScore, drop_capabilities, limit, limit_processor_time
 from innkeeper_wasm.runtime.refusals import WASM_MAGIC, BinaryKind, Refusal, RefusalCode, stored
 
 __all__ = ["MAX_REFUSAL_BYTES", "run"]
@@ -72,6 +72,7 @@ def _confine(limits: CompileLimits) -> None:
     limit(resource.RLIMIT_FSIZE, limits.output_bytes)
     limit(resource.RLIMIT_AS, limits.memory_bytes)
     limit_processor_time(limits.cpu_seconds)
+    drop_capabilities()
     landlock.deny_all()
     code = seccomp.local_program(seccomp.COMPILE)
     if code is not None:

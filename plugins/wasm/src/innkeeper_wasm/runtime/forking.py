@@ -11,7 +11,9 @@ Rules of this module:
 4. A child's descriptors are its job's and nothing else; it dies with the server. The server's sockets are closed under
    their objects, which therefore must outlive the child: it ends by ``os._exit``.
 5. The root process ends at once when the driver closes the channel: then the driver is gone, and everything below must
-   go.
+   go. It kills and reaps what is below it first, for a guest that has broken out may have forked.
+6. What the root process adopts is an orphan of a process that has died, and is killed: an execution dies with its
+   zygote, and a zygote that drains outlives its executions, so it is nothing that we have forked.
 """
 
 from __future__ import annotations
@@ -20,15 +22,20 @@ import os
 import select
 import signal
 import socket
+import time
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from attrs import frozen
 
 from innkeeper_wasm.runtime import control
-from innkeeper_wasm.runtime.process import OOM_EXECUTION, OomScore, close_all_but, die_with_parent
+from innkeeper_wasm.runtime.process import OOM_EXECUTION, OomScore, child_pids, close_all_but, die_with_parent
 
 __all__ = ["ForkServer", "Job"]
+
+_END_SECONDS = 2.0
+"""How long the root process reaps at its end; a process that takes longer to die is left to the kernel."""
+_END_POLL_SECONDS = 0.001
 
 
 @frozen
@@ -118,7 +125,7 @@ class ForkServer:
 
     def _channel_closed(self) -> None:
         if self._end_with_channel:
-            os._exit(0)
+            self.end()
         self._poll.unregister(self._channel)
         self._draining = True
 
@@ -166,6 +173,12 @@ class ForkServer:
 
     def _reap_orphans(self, wake: socket.socket) -> None:
         wake.recv(4096)
+        self._reap_all()
+        for pid in set(child_pids()) - {pid for pid, _ in self._children.values()}:
+            # Not reaped yet, so the number is still its own; its end wakes this process again.
+            os.kill(pid, signal.SIGKILL)
+
+    def _reap_all(self) -> None:
         known = {pid: pidfd for pidfd, (pid, _) in self._children.items()}
         while True:
             try:
@@ -188,5 +201,12 @@ class ForkServer:
 
     @staticmethod
     def end() -> NoReturn:
-        """End this process, and so everything below it."""
+        """End everything below this process, orphans that it adopts meanwhile too, and then it."""
+        deadline = time.monotonic() + _END_SECONDS
+        while (pids := child_pids()) and time.monotonic() < deadline:
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            for pid in pids:
+                os.waitpid(pid, os.WNOHANG)
+            time.sleep(_END_POLL_SECONDS)
         os._exit(0)

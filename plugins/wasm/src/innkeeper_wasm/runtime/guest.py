@@ -7,7 +7,7 @@ from typing import Protocol
 
 from innkeeper_wasm.runtime.limits import GuestLimits
 from innkeeper_wasm.runtime.memory import LinearMemory
-from innkeeper_wasm.runtime.wire import Kind, Request
+from innkeeper_wasm.runtime.wire import MAX_NOTICES, Kind, Request
 
 __all__ = ["DON", "NODE", "Guest", "GuestFault", "Host", "ProcessExit", "Refused"]
 
@@ -71,6 +71,7 @@ class Guest:
         self.memory = memory
         self.host: Host = _NO_HOST
         self.limits = GuestLimits()
+        self._notices = 0
         self.don_seed = 0
         self.node_seed = 0
         self.arguments: tuple[bytes, ...] = ()
@@ -85,8 +86,12 @@ class Guest:
         self.arguments = (b"wasi", base64.standard_b64encode(request.request))
 
     def notice(self, text: str) -> None:
-        """Say something in the host's own log."""
-        self.host.tell(Kind.NOTICE, text.encode())
+        """Say something in the host's own log, or drop it if too much has been said."""
+        self._notices += 1
+        if self._notices < MAX_NOTICES:
+            self.host.tell(Kind.NOTICE, text.encode())
+        elif self._notices == MAX_NOTICES:
+            self.host.tell(Kind.NOTICE, b"further notices of this execution are dropped")
 
 
 class _NoHost:

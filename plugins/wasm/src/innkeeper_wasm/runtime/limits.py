@@ -11,10 +11,12 @@ from typing import Any
 
 from attrs import asdict, field, frozen, validators
 
-__all__ = ["MAX_MEMORY_BYTES", "CompileLimits", "GuestLimits"]
+__all__ = ["HOST_SIDE_BYTES", "MAX_MEMORY_BYTES", "CompileLimits", "GuestLimits"]
 
 MAX_MEMORY_BYTES = 1 << 32
 """Most that a 32-bit guest can address."""
+HOST_SIDE_BYTES = 268_435_456
+"""What a process may allocate beside its guest's memory: room for the copies of a large request."""
 
 _positive = [validators.instance_of(int), validators.ge(1), validators.lt(1 << 63)]
 _count = [validators.instance_of(int), validators.ge(0), validators.lt(1 << 31)]

@@ -6,6 +6,7 @@ Everything here is called in a process with one thread, right after it was start
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import resource
 import signal
@@ -16,12 +17,15 @@ __all__ = [
     "OOM_ZYGOTE",
     "OomScore",
     "become_subreaper",
+    "child_pids",
     "close_all_but",
     "die_with_parent",
+    "drop_capabilities",
     "forbid_new_privileges",
     "libc",
     "limit",
     "limit_processor_time",
+    "private_dirty_bytes",
     "writable_private_bytes",
 ]
 
@@ -31,8 +35,12 @@ OOM_EXECUTION = 1000
 """``oom_score_adj`` of compile children and executions: killed first."""
 
 _PR_SET_PDEATHSIG = 1
+_PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
+
+_CAPABILITY_VERSION = 0x20080522
+"""_LINUX_CAPABILITY_VERSION_3 of linux/capability.h: two words of each set."""
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
@@ -65,6 +73,51 @@ def forbid_new_privileges() -> None:
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
+def drop_capabilities() -> None:
+    """Give up every capability for good; for an ordinary user, who has none, nothing changes.
+
+    Raises:
+        OSError: If the kernel refuses.
+    """
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
+    held = (ctypes.c_uint32 * 6)()  # Effective, permitted and inheritable: low words first, then high words.
+    if libc.capget(header, held) != 0:
+        raise OSError(ctypes.get_errno(), "capget failed")
+    if any(held):
+        _empty_bounding_set()
+    if libc.capset(header, (ctypes.c_uint32 * 6)()) != 0:
+        raise OSError(ctypes.get_errno(), "capset failed")
+
+
+def _empty_bounding_set() -> None:
+    """Leave nothing that a program could get back by being executed, as far as this process may."""
+    for capability in range(64):
+        if libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
+            number = ctypes.get_errno()
+            if number in (errno.EINVAL, errno.EPERM):  # Past the last one; or no CAP_SETPCAP, with no_new_privs set.
+                return
+            raise OSError(number, f"prctl({_PR_CAPBSET_DROP}): {os.strerror(number)}")
+
+
+def child_pids() -> list[int]:
+    """Return the children of this process (one thread), adopted ones and zombies too."""
+    pid = os.getpid()
+    try:
+        with open(f"/proc/self/task/{pid}/children", "rb") as file:
+            return [int(child) for child in file.read().split()]
+    except FileNotFoundError:  # The kernel is built without CONFIG_PROC_CHILDREN.
+        return [int(name) for name in os.listdir("/proc") if name.isdecimal() and _parent(name) == pid]
+
+
+def _parent(name: str) -> int | None:
+    try:
+        with open(f"/proc/{name}/stat", "rb") as file:
+            status = file.read()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None  # Gone, or another user's.
+    return int(status[status.rindex(b")") + 1 :].split()[1])
+
+
 def close_all_but(keep: Iterable[int]) -> None:
     """Close every descriptor of this process that is not in ``keep``."""
     start = 0
@@ -95,6 +148,14 @@ def writable_private_bytes() -> int:
     """Return what ``RLIMIT_DATA`` counts of this process now, in bytes."""
     with open("/proc/self/statm", "rb") as file:
         return int(file.read().split()[5]) * resource.getpagesize()
+
+
+def private_dirty_bytes(rollup: bytes) -> int:
+    """Return what a process has dirtied for itself alone, as its ``smaps_rollup`` says; 0 if it does not."""
+    for line in rollup.splitlines():
+        if line.startswith(b"Private_Dirty:"):
+            return int(line.split()[1]) * 1024
+    return 0
 
 
 class OomScore:

@@ -19,7 +19,7 @@ import platform
 import struct
 from collections.abc import Iterable, Mapping
 
-from attrs import frozen
+from attrs import field, frozen
 
 from innkeeper_wasm.runtime.process import libc
 
@@ -121,6 +121,27 @@ _PROT_EXEC = 4
 _CLONE_THREAD = 0x00010000
 _FORK_FLAGS = 0x01200011  # CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD: what fork() of glibc passes
 _ANY_BIT = 0xFFFFFFFF
+_HIGH_WORD = 1 << 8
+"""Added to the number of an argument: its high word."""
+
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
+_SIGKILL = 9
+
+_Condition = tuple[int, int, int]
+"""Argument, mask, and the value that its low word, masked, must have."""
+_Ways = tuple[tuple[_Condition, ...], ...]
+"""A call is allowed if all conditions of one of these hold."""
+
+_OWN_LIMITS: _Ways = (((0, _ANY_BIT, 0), (_HIGH_WORD, _ANY_BIT, 0)),)
+"""``prlimit64`` of this very process: the limits of another one would end it."""
+_OWN_DESCRIPTORS: _Ways = tuple(((1, _ANY_BIT, command),) for command in (1, 2, 3, 1030))
+"""``fcntl`` with F_GETFD, F_SETFD, F_GETFL and F_DUPFD_CLOEXEC: F_SETOWN and F_SETSIG would signal any process."""
+_DIE_WITH_PARENT: _Ways = (((0, _ANY_BIT, _PR_SET_PDEATHSIG), (1, _ANY_BIT, _SIGKILL)),)
+"""``prctl`` as each forked child calls it; it cannot be undone, nor the root process be kept from adopting orphans."""
+_NAME_THREAD: _Ways = (((0, _ANY_BIT, _PR_SET_NAME),),)
+"""``prctl`` as the compiler's threads call it."""
+_STACK_FILTER: _Ways = (((0, _ANY_BIT, 1), (1, _ANY_BIT, 0)),)
+"""``seccomp`` with SECCOMP_SET_MODE_FILTER and no flags."""
 
 # Classic BPF (linux/filter.h) and its return values (linux/seccomp.h).
 _LOAD, _AND, _JUMP_EQUAL, _JUMP_GE, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x06
@@ -138,12 +159,14 @@ class Policy:
 
     Args:
         more: Names of further calls that are allowed.
+        some: Further calls that are allowed with some arguments only.
         fork: Whether ``fork()`` is, and nothing else of ``clone``.
         threads: Whether threads may be made.
         executable: Whether memory may be made executable.
     """
 
     more: frozenset[str] = frozenset()
+    some: Mapping[str, _Ways] = field(factory=dict)
     fork: bool = False
     threads: bool = False
     executable: bool = False
@@ -151,13 +174,18 @@ class Policy:
 
 EXECUTION = Policy()
 ZYGOTE = Policy(
-    more=frozenset(
-        {"close_range", "fcntl", "pidfd_open", "prctl", "prlimit64", "pwrite64", "seccomp", "wait4", "waitid"}
-    ),
+    more=frozenset({"close_range", "pidfd_open", "pwrite64", "wait4", "waitid"}),
+    some={
+        "fcntl": _OWN_DESCRIPTORS,
+        "prctl": _DIE_WITH_PARENT,
+        "prlimit64": _OWN_LIMITS,
+        "seccomp": _STACK_FILTER,
+    },
     fork=True,
 )
 COMPILE = Policy(
-    more=frozenset({"fcntl", "prctl", "pwrite64", "sched_getaffinity"}),
+    more=frozenset({"pwrite64", "sched_getaffinity"}),
+    some={"fcntl": _OWN_DESCRIPTORS, "prctl": _NAME_THREAD},
     threads=True,
     executable=True,
 )
@@ -174,11 +202,7 @@ def program(policy: Policy, machine: str) -> bytes | None:
         return None
     column, architecture = _ARCHITECTURES[machine]
     allowed = _RUN.keys() | policy.more
-    guarded = {} if policy.executable else {"mmap": (2, _PROT_EXEC, 0), "mprotect": (2, _PROT_EXEC, 0)}
-    if policy.fork:
-        guarded["clone"] = (0, _ANY_BIT, _FORK_FLAGS)
-    elif policy.threads:
-        guarded["clone"] = (0, _CLONE_THREAD, _CLONE_THREAD)
+    guarded = _guarded(policy)
 
     def numbers(names: Iterable[str]) -> list[int]:
         return [number for name in sorted(names) if (number := _NUMBERS[name][column]) is not None]
@@ -186,9 +210,9 @@ def program(policy: Policy, machine: str) -> bytes | None:
     code = _prologue(architecture, x32=machine == "x86_64")
     for number in numbers(allowed - guarded.keys()):
         code += _answer(number, _ALLOW)
-    for name, (argument, mask, value) in guarded.items():
+    for name, ways in guarded.items():
         for number in numbers([name]):
-            code += _allow_if(number, argument, mask, value)
+            code += _allow_if(number, ways)
     # glibc falls back to clone, whose flags a filter can see.
     for number in numbers(["clone3"]):
         code += _answer(number, _ERRNO | errno.ENOSYS)
@@ -196,6 +220,18 @@ def program(policy: Policy, machine: str) -> bytes | None:
         code += _answer(number, _KILL_PROCESS)
     code.append((_RETURN, 0, 0, _ERRNO | errno.EPERM))
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
+
+
+def _guarded(policy: Policy) -> dict[str, _Ways]:
+    """Return the calls of a policy that are allowed with some arguments only."""
+    guarded = dict(policy.some)
+    if not policy.executable:
+        guarded["mmap"] = guarded["mprotect"] = (((2, _PROT_EXEC, 0),),)
+    if policy.fork:
+        guarded["clone"] = (((0, _ANY_BIT, _FORK_FLAGS),),)
+    elif policy.threads:
+        guarded["clone"] = (((0, _CLONE_THREAD, _CLONE_THREAD),),)
+    return guarded
 
 
 def _prologue(architecture: int, *, x32: bool) -> list[_Instruction]:
@@ -214,16 +250,22 @@ def _answer(number: int, action: int) -> list[_Instruction]:
     return [(_JUMP_EQUAL, 0, 1, number), (_RETURN, 0, 0, action)]
 
 
-def _allow_if(number: int, argument: int, mask: int, value: int) -> list[_Instruction]:
-    """Allow a call if the low word of an argument, masked, has this value; else answer ``EPERM``."""
-    return [
-        (_JUMP_EQUAL, 0, 5, number),
-        (_LOAD, 0, 0, _ARGUMENTS_OFFSET + 8 * argument),
-        (_AND, 0, 0, mask),
-        (_JUMP_EQUAL, 0, 1, value),
-        (_RETURN, 0, 0, _ALLOW),
-        (_RETURN, 0, 0, _ERRNO | errno.EPERM),
-    ]
+def _allow_if(number: int, ways: _Ways) -> list[_Instruction]:
+    """Allow a call if its arguments are as one of the ways says; else answer ``EPERM``."""
+    code: list[_Instruction] = []
+    for way in ways:
+        for index, (argument, mask, value) in enumerate(way):
+            high, position = divmod(argument, _HIGH_WORD)
+            # Both machines are little-endian. A mismatch skips what is left of this way, each condition being three.
+            rest = 3 * (len(way) - 1 - index) + 1
+            code += [
+                (_LOAD, 0, 0, _ARGUMENTS_OFFSET + 8 * position + 4 * high),
+                (_AND, 0, 0, mask),
+                (_JUMP_EQUAL, 0, rest, value),
+            ]
+        code.append((_RETURN, 0, 0, _ALLOW))
+    code.append((_RETURN, 0, 0, _ERRNO | errno.EPERM))
+    return [(_JUMP_EQUAL, 0, len(code), number), *code]
 
 
 class _Program(ctypes.Structure):

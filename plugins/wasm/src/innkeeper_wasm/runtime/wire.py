@@ -19,6 +19,7 @@ __all__ = [
     "BUFFER_TOO_SMALL",
     "CALLS",
     "HEADER",
+    "MAX_NOTICES",
     "OVERHEAD_BYTES",
     "Frame",
     "FrameReader",
@@ -31,6 +32,9 @@ __all__ = [
 
 OVERHEAD_BYTES = 4096
 """What a frame may be longer than the largest message: headers, and texts that are cut to fit."""
+
+MAX_NOTICES = 100
+"""Most notices of one execution: it keeps the bound itself, and more of them end it."""
 
 BUFFER_TOO_SMALL = b"response buffer too small"
 """What a guest is told when an answer does not fit its buffer; both sides may find out."""

@@ -29,10 +29,18 @@ from innkeeper_wasm.runtime.execution import Execution
 from innkeeper_wasm.runtime.forking import ForkServer, Job
 from innkeeper_wasm.runtime.guest import Guest
 from innkeeper_wasm.runtime.imports import WASI_MODULE, link
+from innkeeper_wasm.runtime.limits import HOST_SIDE_BYTES
 from innkeeper_wasm.runtime.mappings import Range, drop, read_only_ranges
 from innkeeper_wasm.runtime.memory import GuestMemory
 from innkeeper_wasm.runtime.outcome import MAX_TEXT_BYTES, Ending, EndingKind
-from innkeeper_wasm.runtime.process import OOM_ZYGOTE, OomScore, limit, writable_private_bytes
+from innkeeper_wasm.runtime.process import (
+    OOM_ZYGOTE,
+    OomScore,
+    drop_capabilities,
+    limit,
+    private_dirty_bytes,
+    writable_private_bytes,
+)
 from innkeeper_wasm.runtime.wasi import Wasi
 
 __all__ = ["NO_START", "Zygote", "run"]
@@ -40,8 +48,6 @@ __all__ = ["NO_START", "Zygote", "run"]
 NO_START = "could not get start function"
 _LINKING = "error linking wasm: "
 
-_HOST_SIDE_BYTES = 268_435_456
-"""What a process may allocate beside its guest's memory: room for the copies of a large request."""
 _OPEN_FILES = 4096
 _CHUNK_BYTES = 1 << 20
 
@@ -97,8 +103,9 @@ class Zygote:
         limit(resource.RLIMIT_NOFILE, _OPEN_FILES)
         limit(
             resource.RLIMIT_DATA,
-            writable_private_bytes() + self._settings["memory_bytes"] + _HOST_SIDE_BYTES,
+            writable_private_bytes() + self._settings["memory_bytes"] + HOST_SIDE_BYTES,
         )
+        drop_capabilities()
         if version := landlock.deny_all():
             self._layers.append(f"landlock:{version}")
         code = seccomp.local_program(seccomp.ZYGOTE)
@@ -205,7 +212,4 @@ def _private_bytes(usage: int | None) -> int:
     """Return what this process has dirtied for itself alone: what its end would give back."""
     if usage is None:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    for line in os.pread(usage, 4096, 0).splitlines():
-        if line.startswith(b"Private_Dirty:"):
-            return int(line.split()[1]) * 1024
-    return 0
+    return private_dirty_bytes(os.pread(usage, 4096, 0))
