@@ -129,7 +129,7 @@ class FailedCall(grpc.RpcError, grpc.Call):
         (grpc.StatusCode.UNAVAILABLE, HostUnreachableError, "the host does not answer: why"),
         (grpc.StatusCode.DEADLINE_EXCEEDED, HostUnreachableError, "did not answer in time"),
         (grpc.StatusCode.CANCELLED, HostUnreachableError, "stopped before it answered"),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, LimitExceededError, "larger than the host takes: why"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, LimitExceededError, "^/run/s: the host has too much to do: why"),
         (grpc.StatusCode.UNIMPLEMENTED, HostError, "of another version"),
         (grpc.StatusCode.INTERNAL, HostError, "the call failed: why .*INTERNAL"),
     ],
@@ -138,6 +138,22 @@ def test_a_status_without_a_record_says_what_to_do(code: grpc.StatusCode, cls: t
     error = error_of_call(FailedCall(code, "why", [("other", b"x")]), socket="/run/s")
     assert type(error) is cls
     assert re.search(text, str(error))
+
+
+def test_a_request_that_is_too_large_is_told_from_a_host_that_is_too_busy() -> None:
+    details = "SERVER: Received message larger than max (9 vs. 4)"
+    error = error_of_call(FailedCall(grpc.StatusCode.RESOURCE_EXHAUSTED, details, []), socket="/run/s")
+    assert type(error) is LimitExceededError
+    assert error.message == f"the request is larger than the host takes: {details}"
+
+
+def test_what_an_asynchronous_client_is_raised_is_the_hosts_error_too() -> None:
+    record = message_of_error(NotFoundError("no such thing")).SerializeToString()
+    metadata = grpc.aio.Metadata(("other", "x"), ("innkeeper-error-bin", record))
+    call = grpc.aio.AioRpcError(grpc.StatusCode.NOT_FOUND, grpc.aio.Metadata(), metadata, details="no")
+    assert type(error_of_call(call, socket="/run/s")) is NotFoundError
+    bare = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), details="why")
+    assert "the host does not answer: why" in str(error_of_call(bare, socket="/run/s"))
 
 
 def test_a_record_goes_before_the_status() -> None:

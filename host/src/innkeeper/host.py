@@ -28,7 +28,7 @@ from innkeeper.config.plugins import PluginsConfig
 from innkeeper.config.settings import Settings, prepare
 from innkeeper.control.server import ControlServer
 from innkeeper.control.service import ControlService
-from innkeeper.control.status import MAX_FILE_BYTES, HostStatus
+from innkeeper.control.status import MAX_CONFIG_BYTES, MAX_FILE_BYTES, HostStatus
 from innkeeper.engine.concurrency import ExecutionSlots
 from innkeeper.engine.environment import Environment
 from innkeeper.engine.events import Broadcast
@@ -200,7 +200,7 @@ class Host:
         server = ControlServer(
             service,
             socket=self.settings.control_socket,
-            max_request_bytes=2 * MAX_FILE_BYTES + _REQUEST_BYTES,
+            max_request_bytes=MAX_FILE_BYTES + MAX_CONFIG_BYTES + _REQUEST_BYTES,
             guard=guard,
             logger=logging.getLogger("innkeeper.control"),
         )

@@ -58,6 +58,9 @@ _FIELD_LIMITS: Final = {
 }
 _MARK: Final = " […]"
 
+# How gRPC says that a message is too large; its other exhausted resource is the number of calls at once.
+_TOO_LARGE: Final = "message larger than max"
+
 _STATUS: Final[tuple[tuple[type[InnkeeperError], grpc.StatusCode], ...]] = (
     (UsageError, grpc.StatusCode.INVALID_ARGUMENT),
     (ConfigError, grpc.StatusCode.FAILED_PRECONDITION),
@@ -125,12 +128,14 @@ def error_of_call(error: grpc.RpcError, *, socket: str) -> InnkeeperError:
     Returns:
         The host's own error, or one that says what is wrong with the connection.
     """
-    if not isinstance(error, grpc.Call):
+    # A grpc.Call, or what grpc.aio raises: that has the same methods, and no class in common with it but this one.
+    call: Any = error
+    if not hasattr(call, "trailing_metadata"):
         return HostUnreachableError(f"the call failed: {error}", path=socket)
-    for key, value in error.trailing_metadata() or ():
+    for key, value in call.trailing_metadata() or ():
         if key == ERROR_KEY:
             return error_of_message(Error.FromString(value))
-    return _transport_error(error.code(), error.details() or "no reason given", socket)
+    return _transport_error(call.code(), call.details() or "no reason given", socket)
 
 
 def _transport_error(code: grpc.StatusCode, details: str, socket: str) -> InnkeeperError:
@@ -142,7 +147,7 @@ def _transport_error(code: grpc.StatusCode, details: str, socket: str) -> Innkee
         case grpc.StatusCode.CANCELLED:
             return HostUnreachableError("the host stopped before it answered", path=socket, hint="look at its log")
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return LimitExceededError(f"the request is larger than the host takes: {details}")
+            return _exhausted(details, socket)
         case grpc.StatusCode.UNIMPLEMENTED:
             return HostError(
                 "the host does not know this request: it is of another version",
@@ -151,6 +156,12 @@ def _transport_error(code: grpc.StatusCode, details: str, socket: str) -> Innkee
             )
         case _:
             return HostError(f"the call failed: {details}", path=socket, actual=code.name)
+
+
+def _exhausted(details: str, socket: str) -> LimitExceededError:
+    if _TOO_LARGE in details:
+        return LimitExceededError(f"the request is larger than the host takes: {details}")
+    return LimitExceededError(f"the host has too much to do: {details}", path=socket, hint="try again later")
 
 
 @cache

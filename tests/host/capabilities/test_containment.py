@@ -65,6 +65,26 @@ class Does(Capability):
         return self.act()
 
 
+class Odd(BaseException):
+    """An exception that is no Exception."""
+
+
+class Masked(Exception):
+    """An exception that does not let itself be looked at."""
+
+    @property  # type: ignore[misc] # providers may do anything
+    def __class__(self) -> type:
+        raise SystemExit(PRIVATE)
+
+    def __getattribute__(self, name: str) -> object:
+        raise KeyboardInterrupt(PRIVATE)
+
+    def __str__(self) -> str:
+        raise SystemExit(PRIVATE)
+
+    __repr__ = __str__
+
+
 def raises(error: BaseException) -> Callable[[], object]:
     def act() -> object:
         raise error
@@ -96,6 +116,9 @@ END: list[Callable[[Contained], Awaitable[object]]] = [
         (StopAsyncIteration(PRIVATE), ErrorCode.Internal),
         (RecursionError(PRIVATE), ErrorCode.Internal),
         (SystemExit(PRIVATE), ErrorCode.Internal),
+        (KeyboardInterrupt(PRIVATE), ErrorCode.Internal),
+        (GeneratorExit(PRIVATE), ErrorCode.Internal),
+        (Odd(PRIVATE), ErrorCode.Internal),
         (asyncio.CancelledError(PRIVATE), ErrorCode.Internal),
         (TimeoutError(PRIVATE), ErrorCode.DeadlineExceeded),
         (NotFoundError(PRIVATE), ErrorCode.NotFound),
@@ -139,9 +162,63 @@ async def test_an_answer_of_a_wrong_type_is_the_providers_fault(
         await call(contained(lambda: answer))
 
 
-async def test_an_interrupt_passes() -> None:
-    with pytest.raises(KeyboardInterrupt):
-        await contained(raises(KeyboardInterrupt())).execute(REQUEST)
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1), Odd()])
+def test_a_provider_does_not_end_the_event_loop_from_within_a_task(error: BaseException) -> None:
+    async def host() -> str:
+        task = asyncio.create_task(contained(raises(error)).execute(REQUEST))
+        await asyncio.wait({task})
+        return type(task.exception()).__name__
+
+    assert asyncio.run(host()) == "CapabilityError"
+
+
+def test_a_call_that_is_thrown_away_closes_its_provider() -> None:
+    ended: list[type[BaseException] | None] = []
+
+    class Sleeps(Does):
+        async def execute(self, request: CapabilityRequest) -> CapabilityResponse:
+            try:
+                await asyncio.Event().wait()
+            except BaseException as error:
+                ended.append(type(error))
+                raise
+            raise AssertionError("unreachable")
+
+    wall = Contained(Sleeps(lambda: None), info=INFO, provider_id="p", logger=logging.getLogger("test"))
+    call = wall.execute(REQUEST)
+
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(call)
+    loop.call_soon(loop.call_soon, loop.stop)
+    loop.run_forever()
+    loop.close()
+    assert ended == []
+    call.close()
+    assert ended == [GeneratorExit]
+    task._log_destroy_pending = False  # type: ignore[attr-defined] # that it never ended is the point
+
+
+@pytest.mark.parametrize("call", WORK + END)
+async def test_an_exception_that_does_not_let_itself_be_looked_at_is_contained(
+    call: Callable[[Contained], Awaitable[object]], caplog: pytest.LogCaptureFixture
+) -> None:
+    def act() -> object:
+        raise Masked  # made here: the test runner would look at a parameter
+
+    with pytest.raises(CapabilityError, match="its provider is at fault"):
+        await call(contained(act))
+    assert ": Masked " in caplog.text
+
+
+async def test_what_a_provider_does_when_its_method_is_looked_up_is_contained() -> None:
+    class Looks(Does):
+        @property
+        def execute(self) -> object:  # type: ignore[override] # providers may do anything
+            raise KeyboardInterrupt
+
+    wall = Contained(Looks(lambda: None), info=INFO, provider_id="p", logger=logging.getLogger("test"))
+    with pytest.raises(CapabilityError, match="its provider is at fault"):
+        await wall.execute(REQUEST)
 
 
 async def test_answers_pass() -> None:
@@ -200,7 +277,9 @@ async def test_events_pass_and_end() -> None:
     assert [event async for event in stream] == [EVENT, EVENT]
 
 
-@pytest.mark.parametrize("item", [RuntimeError(PRIVATE), SystemExit(PRIVATE), "no event", None])
+@pytest.mark.parametrize(
+    "item", [RuntimeError(PRIVATE), SystemExit(PRIVATE), KeyboardInterrupt(PRIVATE), Odd(PRIVATE), "no event", None]
+)
 async def test_what_a_stream_raises_or_delivers_wrongly_is_contained(item: object) -> None:
     stream = await contained(lambda: events(EVENT, item)).register_trigger(REGISTRATION)
     assert await anext(stream) is EVENT

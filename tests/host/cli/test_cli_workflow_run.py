@@ -135,6 +135,32 @@ def test_a_secret_that_is_none_is_a_wrong_argument(command, option: str) -> None
     assert "--secret" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "option", ["S3cr3t", "a=S3cr3t", "main/a=S3cr3t", "/a=S3cr3t", "S3cr3t=", "S3cr3t==", "a=S3cr3t=", "=S3cr3t"]
+)
+@pytest.mark.parametrize("output", ["table", "json"])
+def test_a_secret_in_the_place_of_its_variable_is_not_repeated(command, option: str, output: str) -> None:
+    path = command.write("x.toy", {})
+    done = command("workflow", "run", path, "--secret", option, "-o", output, code=2)
+    assert "--secret" in done.stderr
+    assert "S3cr3t" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("token=ODD", "the value of the variable ODD is not UTF-8"),
+        ("t\udcff=TOKEN", "the name of a secret must be UTF-8"),
+    ],
+)
+def test_a_secret_that_is_no_text_is_a_wrong_argument(command, option: str, expected: str) -> None:
+    path = command.write("x.toy", {})
+    done = command("workflow", "run", path, "--secret", option, code=2, env={"ODD": "S3cr3t\udcff", "TOKEN": "x"})
+    assert expected in done.stderr
+    assert "S3cr3t" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_provider_that_fails_is_told_and_stops_nothing(command) -> None:
     command.write(
         "plugins.yaml",

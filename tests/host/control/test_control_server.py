@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from innkeeper.control import server as server_module
 from innkeeper.control.server import ControlServer
 from innkeeper.loop.guard import Guard
 from innkeeper_sdk.control import ControlClient
@@ -78,11 +79,16 @@ def folder() -> Iterator[Path]:
 
 
 @asynccontextmanager
-async def serving(socket: Path) -> AsyncIterator[tuple[Servicer, ControlServer]]:
+async def serving(socket: Path, **options: Any) -> AsyncIterator[tuple[Servicer, ControlServer]]:
     servicer = Servicer()
     guard = Guard(logging.getLogger("test.guard"))
     server = ControlServer(
-        servicer, socket=socket, max_request_bytes=MAX_REQUEST, guard=guard, logger=logging.getLogger("test.control")
+        servicer,
+        socket=socket,
+        max_request_bytes=MAX_REQUEST,
+        guard=guard,
+        logger=logging.getLogger("test.control"),
+        **options,
     )
     await server.start()
     try:
@@ -196,6 +202,32 @@ async def test_many_clients_are_served_at_once(folder: Path, servicer: Servicer)
     finally:
         for client in clients:
             client.close()
+
+
+async def test_streams_leave_room_for_other_calls_and_give_their_places_back(folder: Path) -> None:
+    async with serving(folder / "control.sock", max_streams=3) as (servicer, _):
+        with ControlClient(folder / "control.sock") as client:
+            streams = [client.logs(pb.WorkflowSelector(), follow=True) for _ in range(4)]
+            for stream in streams[:3]:
+                await asyncio.to_thread(next, stream)
+            with pytest.raises(LimitExceededError, match="at most 3 calls that stream at once"):
+                await asyncio.to_thread(next, streams[3])
+            assert (await asyncio.to_thread(client.host)).name == "test"
+            servicer.ended.clear()
+            streams[0].close()
+            async with asyncio.timeout(DEADLINE):
+                await servicer.ended.wait()
+            for _ in range(8):  # a stream that ends by itself leaves no place taken either
+                with pytest.raises(HostError, match="the log ends here"):
+                    await asyncio.to_thread(list, client.logs(pb.WorkflowSelector()))
+            again = client.logs(pb.WorkflowSelector(), follow=True)
+            assert (await asyncio.to_thread(next, again)).message == "one"
+            for stream in (*streams, again):
+                stream.close()
+
+
+async def test_a_server_has_more_places_than_streams_may_take() -> None:
+    assert server_module._STREAMS <= server_module._CALLS // 2
 
 
 async def test_a_stopped_server_ends_streams_and_leaves_no_socket(folder: Path) -> None:

@@ -23,7 +23,7 @@ from innkeeper.config.settings import Settings
 from innkeeper.control import simulation
 from innkeeper.control.server import ControlServer
 from innkeeper.control.service import ControlService
-from innkeeper.control.status import MAX_FILE_BYTES, HostStatus
+from innkeeper.control.status import MAX_CONFIG_BYTES, MAX_FILE_BYTES, HostStatus
 from innkeeper.engine.events import Broadcast, ExecutionChanged, LineWritten
 from innkeeper.loop.guard import Guard
 from innkeeper.modules.kinds import DeclaredKind
@@ -219,7 +219,7 @@ class World:
         self.server = ControlServer(
             service,
             socket=folder / "control.sock",
-            max_request_bytes=1 << 20,
+            max_request_bytes=MAX_CONFIG_BYTES + (1 << 20),
             guard=Guard(logging.getLogger("test.guard")),
             logger=logging.getLogger("test.control"),
         )
@@ -276,6 +276,12 @@ async def test_a_host_says_who_it_is(world: World) -> None:
     world.status.ready = world.status.draining = True
     host = await world.call(ControlClient.host)
     assert (host.ready, host.draining) == (True, True)
+
+
+async def test_a_configuration_that_is_too_large_is_refused(world: World) -> None:
+    artifacts = pb.WorkflowArtifacts(binary=b"x", file_name="x.bin", config=b"x" * (MAX_CONFIG_BYTES + 1))
+    with pytest.raises(LimitExceededError, match=f"the configuration is larger .*at most {MAX_CONFIG_BYTES} bytes"):
+        await world.call(lambda client: client.deploy(artifacts))
 
 
 async def test_providers_are_told_with_their_reasons(world: World) -> None:
@@ -351,8 +357,8 @@ async def test_what_is_no_workflow_is_refused(world: World, artifacts: pb.Workfl
 
 async def test_a_file_that_is_too_large_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("innkeeper.control.service.MAX_FILE_BYTES", 10)
-    large = pb.WorkflowArtifacts(binary=b"x", file_name="x.bin", config=b"x" * 11)
-    with pytest.raises(LimitExceededError, match="the configuration is larger than this host takes"):
+    large = pb.WorkflowArtifacts(binary=b"x" * 11, file_name="x.bin")
+    with pytest.raises(LimitExceededError, match="the binary is larger than this host takes"):
         await world.call(lambda client: client.deploy(large))
 
 

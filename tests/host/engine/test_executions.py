@@ -650,3 +650,42 @@ def test_every_limit_of_the_engine_is_declared() -> None:
 
     own = EngineLimits.of(limit_table(), owner="", workflow_id="")
     assert (own.executions, own.execution_seconds, own.response_bytes, own.user_metrics) == (5, 300.0, 100_000, False)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt("hunter2"), SystemExit("hunter2"), GeneratorExit("hunter2")])
+async def test_a_module_that_would_end_the_host_fails_its_execution_alone(
+    world: World, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    faults: list[BaseException] = [error]
+
+    async def handler(request: ExecuteRequest, run: Run) -> ExecutionResult:
+        if faults:
+            raise faults.pop()
+        return answer()
+
+    await world.started(handler)
+    world.trigger.emit("bad")
+    (record,) = await world.ended()
+    assert (record.status, record.error) == (ExecutionStatus.FAILED, f"the module is at fault: {type(error).__name__}")
+    assert "hunter2" not in str([vars(one) for one in caplog.records])
+    world.trigger.emit("good")
+    assert [one.status for one in await world.ended(2)] == [ExecutionStatus.FAILED, ExecutionStatus.SUCCESS]
+
+
+async def test_a_guest_that_reads_the_clock_in_a_loop_fails_and_cannot_go_on(tmp_path: Path) -> None:
+    told = 0
+
+    async def handler(request: ExecuteRequest, run: Run) -> ExecutionResult:
+        nonlocal told
+        while True:
+            try:
+                await run.helper.don_time()
+            except InnkeeperError:  # a guest that goes on after every error
+                continue
+            told += 1
+
+    async with open_world(tmp_path, limits={"PerWorkflow.JournalEntryLimit": 700}) as world:
+        record = await run_one(world, handler)
+    assert record.status is ExecutionStatus.FAILED
+    assert "at most 700 entries (PerWorkflow.JournalEntryLimit)" in record.error
+    assert told == 699  # and the seed

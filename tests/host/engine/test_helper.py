@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -513,3 +513,72 @@ async def test_two_attempts_of_one_call_have_one_key_and_no_two_calls_share_one(
     }
     assert len(keys) == 5
     assert idempotency_key(WORKFLOW, ID, "1") in keys
+
+
+LIMIT = "PerWorkflow__JournalEntryLimit"
+
+
+async def ends(attempt: Attempt, asked: Coroutine[Any, Any, Any]) -> None:
+    """Check that what is asked is never answered, and ends the attempt instead."""
+    task = asyncio.create_task(asked)
+    with pytest.raises(LimitExceededError, match=r"at most \d+ entries \(PerWorkflow\.JournalEntryLimit\)"):
+        async with asyncio.timeout(10):
+            await asyncio.shield(attempt.journal.fault)
+    assert not task.done()
+    await attempt.helper.close()
+    await asyncio.wait({task})
+    assert task.cancelled()
+
+
+async def test_readings_of_clocks_are_stored_batch_by_batch(world: World, attempt: Open) -> None:
+    async with attempt() as one:
+        for number in range(1000):
+            await (one.helper.don_time() if number % 2 else one.helper.node_time())
+        stored = await world.stores.journal.load(ID)
+    assert [entry.position for entry in stored] == list(range(len(stored)))
+    assert 1000 - 256 <= len(stored) < 1000
+
+
+@pytest.mark.parametrize("replay", [False, True])
+async def test_a_guest_that_reads_clocks_without_end_is_ended(attempt: Open, replay: bool) -> None:
+    limits = {LIMIT: 600}
+    async with attempt(limits=limits) as one:
+        told = [await one.helper.don_time() for _ in range(500 if replay else 600)]
+        if not replay:
+            await ends(one, one.helper.node_time())
+            return
+    async with attempt(limits=limits, replay=True) as two:
+        assert [await two.helper.don_time() for _ in range(500)] == told
+        new = [await two.helper.don_time() for _ in range(100)]
+        assert new[0] > told[-1]
+        await ends(two, two.helper.don_time())
+
+
+async def test_what_a_full_journal_holds_is_replayed(attempt: Open) -> None:
+    limits = {LIMIT: 4}
+    async with attempt(limits=limits) as one:
+        told = [await one.helper.don_time() for _ in range(2)]
+        refused = await said(one, 1, capability="nothing@1.0.0")
+        await one.helper.get_secrets(GetSecretsRequest(callback_id=1))
+    async with attempt(limits=limits, replay=True) as two:
+        assert [await two.helper.don_time() for _ in range(2)] == told
+        assert await said(two, 1, capability="nothing@1.0.0") == refused
+        await two.helper.get_secrets(GetSecretsRequest(callback_id=1))
+        assert not two.journal.fault.done()
+        await ends(two, two.helper.node_time())
+
+
+async def test_refused_calls_and_requests_fill_the_journal_too(world: World, attempt: Open) -> None:
+    async with attempt(limits={LIMIT: 300}) as one:
+        for number in range(300):
+            assert "not found" in await said(one, number, capability="nothing@1.0.0")
+        assert len(await world.stores.journal.load(ID)) >= 256
+        await ends(one, one.helper.get_secrets(GetSecretsRequest(callback_id=1)))
+
+
+async def test_a_call_leaves_only_if_it_can_be_recorded_and_its_answer_always_can(world: World, attempt: Open) -> None:
+    async with attempt(limits={LIMIT: 1}) as one:
+        assert await said(one, 1) == "answer to question"
+        await ends(one, one.helper.call_capability(ask(2)))
+    assert len(world.action.calls) == 1
+    assert len(await world.stores.journal.load(ID)) == 2

@@ -17,6 +17,7 @@ from innkeeper_sdk.errors import (
     InnkeeperError,
     LimitExceededError,
     NotFoundError,
+    ProviderError,
     WorkflowError,
 )
 from innkeeper_sdk.module import Run, UserMetric
@@ -277,3 +278,15 @@ async def test_a_start_that_is_cancelled_leaves_nothing(world: World) -> None:
         await starting
     assert module.history == ["started", "closed"]
     assert world.trigger.registered == {}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1), asyncio.CancelledError()])
+async def test_a_module_that_would_end_the_host_while_subscribing_fails_alone(
+    world: World, error: BaseException
+) -> None:
+    async def handler(request: ExecuteRequest, run: Run) -> ExecutionResult:
+        raise error
+
+    engine = world.engine(ScriptedModule(on_subscribe=handler))
+    with pytest.raises(ProviderError, match=f"the module is at fault: {type(error).__name__}"):
+        await engine.start()

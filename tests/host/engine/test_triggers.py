@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 
 import pytest
 
 from innkeeper.engine.engine import Engine
-from innkeeper_sdk.capability import CapabilityError, ErrorCode
+from innkeeper.engine.errors import TriggerRegistrationError
+from innkeeper.engine.ports import ResolvedCapability
+from innkeeper.engine.triggers import Trigger
+from innkeeper_sdk.capability import CapabilityError, ErrorCode, TriggerEvent, TriggerRegistration
 from tests.host.engine.engine_world import (
     TRIGGER,
     ScriptedModule,
@@ -17,6 +21,7 @@ from tests.host.engine.engine_world import (
     eventually,
     forever,
     subscription,
+    text,
 )
 
 
@@ -105,3 +110,102 @@ async def test_closing_unregisters_each_trigger_once(world: World) -> None:
     await engine.close()
     await engine.close()
     assert sorted(world.trigger.unregistered) == sorted(one.trigger_id for one in world.trigger.registrations)
+
+
+class Odd(BaseException):
+    """An exception that is no Exception."""
+
+
+SECRET = "key=hunter2"  # noqa: S105 - what no log may keep
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(SECRET), SystemExit(SECRET), Odd(SECRET), GeneratorExit(SECRET)])
+async def test_what_is_no_exception_deafens_no_workflow(
+    world: World, error: BaseException, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    register, registered = world.trigger.register_trigger, 0
+
+    async def broken() -> AsyncIterator[TriggerEvent]:
+        raise error
+        yield TriggerEvent(id="unreachable", payload=text(""))
+
+    async def first_broken(registration: TriggerRegistration) -> AsyncIterator[TriggerEvent]:
+        nonlocal registered
+        registered += 1
+        return broken() if registered == 1 else await register(registration)
+
+    monkeypatch.setattr(world.trigger, "register_trigger", first_broken)
+    engine, _ = await world.started()
+    await world.trigger.until(lambda: len(world.trigger.registrations) == 1)
+    await healthy(engine)
+    world.trigger.emit("after")
+    (record,) = await world.ended()
+    assert record.event_id == "after"
+    assert SECRET not in str([vars(record) for record in caplog.records])
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(SECRET), Odd(SECRET)])
+async def test_a_fault_that_nobody_contained_is_logged_by_its_class_and_the_trigger_registered_again(
+    world: World, error: BaseException, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    events, asked = Trigger.events, 0
+
+    def broken(trigger: Trigger) -> AsyncIterator[TriggerEvent]:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise error
+        return events(trigger)
+
+    resolve, resolved = Trigger.resolve, 0
+
+    def resolve_broken(trigger: Trigger) -> ResolvedCapability:
+        nonlocal resolved
+        resolved += 1
+        if resolved == 2:
+            raise error
+        return resolve(trigger)
+
+    monkeypatch.setattr(Trigger, "events", broken)
+    monkeypatch.setattr(Trigger, "resolve", resolve_broken)
+    engine, _ = await world.started()
+    await world.trigger.until(lambda: len(world.trigger.registrations) == 2)
+    await healthy(engine)
+    world.trigger.emit("after")
+    (record,) = await world.ended()
+    assert record.event_id == "after"
+    reasons = [vars(record)["reason"] for record in caplog.records if "reason" in vars(record)]
+    assert reasons == [type(error).__name__] * 2
+
+
+async def test_a_refusal_in_foreign_words_is_told_by_its_class(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(trigger: Trigger) -> None:
+        raise ZeroDivisionError(SECRET)
+
+    monkeypatch.setattr(Trigger, "register", broken)
+    with pytest.raises(TriggerRegistrationError, match=r"failed to register trigger 0 .*: ZeroDivisionError$"):
+        await world.started()
+
+
+async def test_a_trigger_that_fails_when_it_is_cancelled_keeps_nobody_from_closing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = asyncio.Event()
+
+    async def stubborn() -> AsyncIterator[TriggerEvent]:
+        try:
+            waiting.set()
+            await forever()
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
+        yield TriggerEvent(id="unreachable", payload=text(""))
+
+    async def register(registration: TriggerRegistration) -> AsyncIterator[TriggerEvent]:
+        return stubborn()
+
+    monkeypatch.setattr(world.trigger, "register_trigger", register)
+    engine, module = await world.started()
+    await waiting.wait()
+    async with asyncio.timeout(5):
+        await engine.close()
+    assert module.history == ["started", "closed"]

@@ -174,7 +174,15 @@ STEPS: dict[str, Callable[[Candidate], Awaitable[object]]] = {
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize(
-    "error", [RuntimeError(PRIVATE), SystemExit(PRIVATE), asyncio.CancelledError(PRIVATE), TimeoutError(PRIVATE)]
+    "error",
+    [
+        RuntimeError(PRIVATE),
+        SystemExit(PRIVATE),
+        KeyboardInterrupt(PRIVATE),
+        GeneratorExit(PRIVATE),
+        asyncio.CancelledError(PRIVATE),
+        TimeoutError(PRIVATE),
+    ],
 )
 async def test_a_foreign_exception_is_the_providers_error_without_its_text(step: str, error: BaseException) -> None:
     with pytest.raises(ProviderError) as caught:
@@ -186,8 +194,9 @@ async def test_a_foreign_exception_is_the_providers_error_without_its_text(step:
     assert caught.value.__suppress_context__
 
 
-async def test_closing_that_fails_is_the_providers_error() -> None:
-    one = candidate(Tape(close=raises(RuntimeError(PRIVATE))))
+@pytest.mark.parametrize("error", [RuntimeError(PRIVATE), KeyboardInterrupt(PRIVATE)])
+async def test_closing_that_fails_is_the_providers_error(error: BaseException) -> None:
+    one = candidate(Tape(close=raises(error)))
     await one.load()
     with pytest.raises(ProviderError, match="its end"):
         await one.close()

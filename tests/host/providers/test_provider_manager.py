@@ -712,3 +712,79 @@ with tempfile.TemporaryDirectory(prefix="ik-") as folder:
     assert done.returncode == 0, done.stderr
     ready = ["ready", ""]
     assert done.stdout == f'[{{"wasm": {ready}, "cron": {ready}, "consensus": {ready}}}, []]\n'.replace("'", '"')
+
+
+@pytest.mark.parametrize(
+    ("start", "reason"),
+    [
+        ("sys.exit(Weird())", "the start of the service Service ended with sys.exit(Weird) (ik_probe/plugin.py:"),
+        ("raise Masked", "the start of the service Service failed: Masked (ik_probe/plugin.py:"),
+        ("raise KeyboardInterrupt", "the start of the service Service failed: KeyboardInterrupt (ik_probe/plugin.py:"),
+        ("raise nested()", "the start of the service Service failed: ExceptionGroup"),
+    ],
+)
+async def test_a_start_that_fails_in_a_way_that_cannot_be_told_harms_nobody(
+    make: Callable[..., Providers], site: Any, start: str, reason: str
+) -> None:
+    code = f"""
+import sys
+
+from innkeeper_sdk import hookimpl
+
+
+class Weird:
+    def __repr__(self):
+        raise RuntimeError("no words")
+
+
+class Masked(Exception):
+    @property
+    def __class__(self):
+        raise RuntimeError("no class")
+
+
+def nested():
+    error = ValueError("x")
+    for _ in range(3000):
+        error = ExceptionGroup("g", [error])
+    return error
+
+
+class Service:
+    async def start(self):
+        {start}
+
+    async def close(self):
+        pass
+
+
+@hookimpl
+def innkeeper_services(context):
+    return [Service()]
+"""
+    site.install("probe", code, value="ik_probe.plugin", **SERVICE)
+    assert (await failed(make, site)).startswith(reason)
+
+
+async def test_what_gets_through_the_wall_is_that_providers_failure(
+    make: Callable[..., Providers], site: Any, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("not for a log")
+
+    monkeypatch.setattr(registry, "register", broken)
+    site.install("probe", WHOLE, **PARTS)
+    reason = await failed(make, site)
+    assert reason.startswith("it cannot be started: ZeroDivisionError ")
+    assert "not for a log" not in reason
+    assert "close capability" in module_of().EVENTS
+
+
+async def test_a_part_whose_method_cannot_be_looked_up_harms_nobody(make: Callable[..., Providers], site: Any) -> None:
+    code = WHOLE.replace(
+        "class Plain(Part, ModuleType):",
+        "class Plain(Part, ModuleType):\n    @property\n    def start(self):\n        raise KeyboardInterrupt\n",
+    )
+    site.install("probe", code, **PARTS)
+    reason = await failed(make, site)
+    assert reason.startswith("the start of the module type plain failed: KeyboardInterrupt")

@@ -3,7 +3,8 @@
 Rules of this module:
 
 1. What comes out of a provider is an answer of the right type, a CapabilityError, or the cancellation of the caller.
-   Anything else, ``SystemExit`` and a cancellation that nobody asked for included, becomes a private system error.
+   Anything else, ``SystemExit``, ``KeyboardInterrupt`` and a cancellation that nobody asked for included, becomes a
+   private system error.
 2. The text of a foreign exception goes nowhere: it may hold what a workflow must not see or what a log must not
    keep. The log names the exception's class and the line that raised it.
 3. A revoked wall lets no new work through. Ending what stands (unregister, acknowledge) always passes.
@@ -11,11 +12,11 @@ Rules of this module:
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final, Self, TypeVar
+from typing import Final, Self, TypeVar, cast
 
+from innkeeper.capabilities.faults import class_name, contain, is_a, location
 from innkeeper_sdk.capability import (
     Capability,
     CapabilityError,
@@ -47,16 +48,6 @@ def unavailable(capability_id: str) -> CapabilityError:
     return CapabilityError(
         f"capability {capability_id} is not available", error_code=ErrorCode.Unavailable, origin=Origin.SYSTEM
     )
-
-
-def location(error: BaseException) -> str:
-    """Return where an exception was raised, as ``file:line``, or an empty text if nothing tells."""
-    trace = error.__traceback__
-    if trace is None:
-        return ""
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
 
 
 class Contained(Capability):
@@ -94,7 +85,7 @@ class Contained(Capability):
             CapabilityError: It failed, or its provider is not there any more.
         """
         self._check_alive()
-        response = await self.guard("execute", self._capability.execute, request)
+        response = await self.guard("execute", lambda: self._capability.execute(request))
         return self._typed("execute", response, CapabilityResponse)
 
     async def register_trigger(self, registration: TriggerRegistration) -> AsyncIterator[TriggerEvent]:
@@ -104,8 +95,8 @@ class Contained(Capability):
             CapabilityError: It was refused or failed, or its provider is not there any more.
         """
         self._check_alive()
-        events = await self.guard("register_trigger", self._capability.register_trigger, registration)
-        if not isinstance(events, AsyncIterator):
+        events = await self.guard("register_trigger", lambda: self._capability.register_trigger(registration))
+        if not is_a(events, AsyncIterator):
             raise self._fault("register_trigger", TypeError())
         return _Events(self, events)
 
@@ -115,7 +106,7 @@ class Contained(Capability):
         Raises:
             CapabilityError: It failed.
         """
-        await self.guard("unregister_trigger", self._capability.unregister_trigger, registration)
+        await self.guard("unregister_trigger", lambda: self._capability.unregister_trigger(registration))
 
     async def ack_event(self, trigger_id: str, event_id: str, method: str) -> None:
         """Tell the trigger that an event is durably accepted.
@@ -123,7 +114,7 @@ class Contained(Capability):
         Raises:
             CapabilityError: It failed.
         """
-        await self.guard("ack_event", self._capability.ack_event, trigger_id, event_id, method)
+        await self.guard("ack_event", lambda: self._capability.ack_event(trigger_id, event_id, method))
 
     async def next_event(self, registration: TriggerRegistration) -> TriggerEvent | None:
         """Return what the trigger would deliver next.
@@ -132,39 +123,26 @@ class Contained(Capability):
             CapabilityError: It would be refused or failed, or its provider is not there any more.
         """
         self._check_alive()
-        event = await self.guard("next_event", self._capability.next_event, registration)
+        event = await self.guard("next_event", lambda: self._capability.next_event(registration))
         return None if event is None else self._typed("next_event", event, TriggerEvent)
 
     async def guard(
         self,
         what: str,
-        function: Callable[..., Awaitable[_T]],
-        *args: object,
+        function: Callable[[], Awaitable[_T]],
         passes: tuple[type[BaseException], ...] = (CapabilityError,),
     ) -> _T:
         """Call into the provider.
 
         Args:
             what: The call's name, for the log.
-            function: What is called.
-            args: Its arguments.
+            function: The call, with what it looks up on the provider's objects.
             passes: The exceptions that are its contract.
 
         Raises:
             CapabilityError: It failed.
         """
-        try:
-            return await function(*args)
-        except passes:
-            raise
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            # Nobody cancelled this task: the provider lets a cancellation of its own escape.
-            raise self._fault(what, error) from None
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - one bad provider never stops the host
-            raise self._fault(what, error) from None
+        return await contain(function, passes=passes, fault=lambda error: self._fault(what, error))
 
     def event(self, event: object) -> TriggerEvent:
         """Return an event that the provider delivered.
@@ -179,13 +157,13 @@ class Contained(Capability):
             raise unavailable(self._info.id)
 
     def _typed(self, what: str, value: object, cls: type[_T]) -> _T:
-        if isinstance(value, cls):
-            return value
+        if is_a(value, cls):
+            return cast(_T, value)
         raise self._fault(what, TypeError())
 
     def _fault(self, what: str, error: BaseException) -> CapabilityError:
         code, text = next(
-            ((code, text) for kind, code, text in _KINDS if isinstance(error, kind)),
+            ((code, text) for kind, code, text in _KINDS if is_a(error, kind)),
             (ErrorCode.Internal, "its provider is at fault"),
         )
         self._logger.error(
@@ -193,7 +171,7 @@ class Contained(Capability):
             self._provider_id,
             self._info.id,
             what,
-            type(error).__name__,
+            class_name(error),
             location(error),
         )
         return CapabilityError(
@@ -216,7 +194,7 @@ class _Events(AsyncIterator[TriggerEvent]):
 
     async def __anext__(self) -> TriggerEvent:
         passes = (CapabilityError, StopAsyncIteration)
-        return self._contained.event(await self._contained.guard("an event", self._events.__anext__, passes=passes))
+        return self._contained.event(await self._contained.guard("an event", self._next, passes=passes))
 
     async def aclose(self) -> None:
         """End the iteration, where the provider's iterator can be ended.
@@ -224,6 +202,12 @@ class _Events(AsyncIterator[TriggerEvent]):
         Raises:
             CapabilityError: It failed.
         """
+        await self._contained.guard("the end of its events", self._close)
+
+    async def _next(self) -> TriggerEvent:
+        return await self._events.__anext__()
+
+    async def _close(self) -> None:
         close = getattr(self._events, "aclose", None)
         if close is not None:
-            await self._contained.guard("the end of its events", close)
+            await close()

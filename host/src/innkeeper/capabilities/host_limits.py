@@ -6,6 +6,9 @@ Rules of this module:
    enforces is declared in that provider's manifest.
 2. ``PerWorkflow.PreHookTimeout`` and ``PerWorkflow.ConfigSizeLimit`` have other names or places there; the values are
    the same.
+3. ``PerWorkflow.JournalEntryLimit`` is this host's own: there, what an execution was told is not kept. Guests read the
+   clock some ten times and make some ten calls; a thousand times that is still a few megabytes, in the memory of the
+   host that replays it and on its disk.
 """
 
 from __future__ import annotations
@@ -50,6 +53,9 @@ HOST_LIMITS: Final[Mapping[str, Limit]] = {
     "PerWorkflow.CapabilityCallTimeout": _duration("3m", "How long one capability call may take."),
     "PerWorkflow.SecretsConcurrencyLimit": _count(5, "Requests for secrets under way at once."),
     "PerWorkflow.Secrets.CallLimit": _count(5, "Requests for secrets of one execution."),
+    "PerWorkflow.JournalEntryLimit": _count(
+        10_000, "What the journal of one execution holds: readings of clocks, calls and their answers."
+    ),
     "PerWorkflow.LogLineLimit": _size("1kb", "The size of one line of a workflow's log."),
     "PerWorkflow.LogEventLimit": _count(1000, "Lines of log of one execution."),
     "PerWorkflow.UserMetricEnabled": Limit(

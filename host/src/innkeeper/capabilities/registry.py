@@ -207,7 +207,9 @@ def _check_metadata(caller: Caller, request: CapabilityRequest) -> None:
 
 
 def _bind(registry: Registry, caller: ProviderCaller) -> BoundRegistry:
-    # The registry and the identity are cells of these two methods, so no attribute leads to them and none can be set.
+    # The registry and the identity are cells of these methods, no attributes: a provider cannot take another's identity
+    # by mistake. It is no wall against intent, for code in this process can read the cells too. Host parts are trusted
+    # code of the operator's choosing; the boundary is the process: what is not trusted runs in one of its own.
     class Bound:
         """The registry, bound to one provider."""
 

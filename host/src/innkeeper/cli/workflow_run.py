@@ -4,7 +4,8 @@ Rules of this module:
 
 1. The simulator is the node: an ephemeral ``innkeeper run --dev`` on temporary directories, spoken to through the
    control protocol like any other.
-2. Secrets go over the socket. They are never in an argument or in the environment of the host's process.
+2. Secrets go over the socket. They are never in an argument or in the environment of the host's process. Who gives one
+   where its variable's name belongs does not see it again: errors repeat nothing that may be it.
 3. With ``-o json`` stdout is one JSON object, whether the run succeeded or failed: ``triggers``, ``logs``, ``result``
    (``{"value": …}`` or ``{"error": text}``) and ``seconds``. Exit code 0 on a value, 1 on an error. A command that was
    called wrongly (2), and what keeps a host from starting (3, 4), are errors on stderr alone.
@@ -99,12 +100,27 @@ class SecretOption(click.ParamType[tuple[str, pb.Secret]]):
             return value
         identifier, equals, variable = str(value).partition("=")
         namespace, slash, name = identifier.rpartition("/")
-        if not equals or not name or not variable or (slash and not namespace):
-            self.fail(f"expected [NAMESPACE/]NAME=ENV, found {value!r}", param, ctx)
+        # A second equals sign is no variable's; a secret in base64 ends like this.
+        if not equals or not name or not variable or "=" in variable or (slash and not namespace):
+            self.fail("expected [NAMESPACE/]NAME=ENV, where ENV is the name of a variable", param, ctx)
+        if not _is_text(identifier):
+            self.fail("the name of a secret must be UTF-8", param, ctx)
         if variable not in os.environ:
-            self.fail(f"the environment has no variable {variable}", param, ctx)
+            self.fail(
+                f"what the secret {printable(name)} is given is not the name of a variable in the environment; it is "
+                "not shown, for it may be the secret itself",
+                param,
+                ctx,
+            )
+        if not _is_text(os.environ[variable]):
+            self.fail(f"the value of the variable {printable(variable)} is not UTF-8", param, ctx)
         secret = pb.Secret(namespace=namespace or _NAMESPACE, name=name, value=os.environ[variable])
         return variable, secret
+
+
+def _is_text(value: str) -> bool:
+    # What is not UTF-8 in arguments and in the environment is lone surrogates here.
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 @click.command(cls=HostCommand)

@@ -8,6 +8,8 @@ Rules of this module:
 2. An :class:`~innkeeper_sdk.errors.InnkeeperError` reaches the client whole. Anything else is our own fault: it is
    logged here with its traceback, and the client is told no more than that.
 3. A client that goes cancels its call here.
+4. Calls that stream hold a place as long as their client likes, so they get some of the places and no more: an operator
+   who asks or stops something is always served.
 """
 
 from __future__ import annotations
@@ -22,13 +24,14 @@ import grpc
 from innkeeper.loop.guard import Guard
 from innkeeper_sdk.control_errors import ERROR_KEY, message_of_error, status_of_error
 from innkeeper_sdk.control_socket import check_socket_path, grpc_target
-from innkeeper_sdk.errors import HostError, InnkeeperError
+from innkeeper_sdk.errors import HostError, InnkeeperError, LimitExceededError
 from innkeeper_sdk.proto.innkeeper.control.v1.control_pb2_grpc import ControlServicer, add_ControlServicer_to_server
 
 __all__ = ["ControlServer"]
 
-# Calls at once: each that follows something holds a place, and a client that never ends must not take all memory.
+# Calls at once, and how many of them may stream: clients that never end must not take all memory.
 _CALLS: Final = 512
+_STREAMS: Final = 256
 
 # The status line is metadata too, percent-encoded; the whole text is in the record.
 _DETAILS_BYTES: Final = 256
@@ -43,6 +46,7 @@ class ControlServer:
         max_request_bytes: The largest request that is read.
         guard: Removes the socket if the host cannot.
         logger: Where faults of our own are told.
+        max_streams: How many calls may stream at once; below 512, which all calls share.
     """
 
     def __init__(
@@ -53,11 +57,12 @@ class ControlServer:
         max_request_bytes: int,
         guard: Guard,
         logger: logging.Logger,
+        max_streams: int = _STREAMS,
     ) -> None:
         self._socket = socket
         self._guard = guard
         self._server = grpc.aio.server(
-            interceptors=[_Errors(logger)],
+            interceptors=[_Errors(logger, max_streams)],
             options=[
                 ("grpc.max_receive_message_length", max_request_bytes),
                 ("grpc.max_send_message_length", -1),
@@ -93,8 +98,10 @@ class ControlServer:
 
 
 class _Errors(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # generic in the stubs alone
-    def __init__(self, logger: logging.Logger) -> None:
+    def __init__(self, logger: logging.Logger, max_streams: int) -> None:
         self._logger = logger
+        self._max_streams = max_streams
+        self._streams = 0
 
     async def intercept_service(
         self,
@@ -126,12 +133,27 @@ class _Errors(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # generic i
     def _stream(self, behaviour: Callable[..., AsyncIterator[Any]], method: str) -> Callable[..., AsyncIterator[Any]]:
         async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             try:
+                self._take_place(context)
                 async for message in behaviour(request, context):
                     yield message
             except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
                 await self._abort(error, method, context)
 
         return answer
+
+    def _take_place(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        if self._streams >= self._max_streams:
+            raise LimitExceededError(
+                "too many clients follow this host",
+                expected=f"at most {self._max_streams} calls that stream at once",
+                hint="end some of those that follow logs or executions",
+            )
+        self._streams += 1
+        # However the call ends; a generator that its client left is closed at some later time.
+        context.add_done_callback(self._leave_place)  # type: ignore[arg-type] # a class in the stubs, any callable in fact
+
+    def _leave_place(self, _: Any) -> None:
+        self._streams -= 1
 
     async def _abort(self, error: Exception, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         if not isinstance(error, InnkeeperError):

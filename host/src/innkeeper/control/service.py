@@ -17,7 +17,7 @@ from innkeeper.capabilities.callers import Operator, Right
 from innkeeper.capabilities.registry import Registry
 from innkeeper.control import convert
 from innkeeper.control.simulation import Simulation
-from innkeeper.control.status import MAX_FILE_BYTES, HostStatus
+from innkeeper.control.status import MAX_CONFIG_BYTES, MAX_FILE_BYTES, HostStatus
 from innkeeper.control.streams import execution_changes, log_lines
 from innkeeper.engine.events import Broadcast
 from innkeeper.engine.secrets import MemorySecrets
@@ -199,11 +199,14 @@ class ControlService(ControlServicer):
         return convert.workflow(view, self._messages)
 
     async def _deployment(self, artifacts: pb.WorkflowArtifacts) -> Deployment:
-        for what, data in (("the binary", artifacts.binary), ("the configuration", artifacts.config)):
-            if len(data) > MAX_FILE_BYTES:
+        for what, data, most in (
+            ("the binary", artifacts.binary, MAX_FILE_BYTES),
+            ("the configuration", artifacts.config, MAX_CONFIG_BYTES),
+        ):
+            if len(data) > most:
                 raise LimitExceededError(
                     f"{what} is larger than this host takes",
-                    expected=f"at most {MAX_FILE_BYTES} bytes",
+                    expected=f"at most {most} bytes",
                     actual=str(len(data)),
                 )
         content = artifacts.binary

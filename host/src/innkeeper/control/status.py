@@ -13,11 +13,14 @@ from innkeeper.config.settings import DEVELOPMENT, Settings
 from innkeeper.control.convert import timestamp
 from innkeeper_sdk.proto.innkeeper.control.v1 import control_pb2 as pb
 
-__all__ = ["MAX_FILE_BYTES", "HostStatus"]
+__all__ = ["MAX_CONFIG_BYTES", "MAX_FILE_BYTES", "HostStatus"]
 
 # More than any kind of binary takes (the reference knows 100 MB, 134 MB in base64); what a kind takes is checked
 # where it is loaded. This keeps a wrong file out of memory.
 MAX_FILE_BYTES: Final = 192 << 20
+
+# For the configuration; what a host that declares nothing else lets a workflow have is 50 kB.
+MAX_CONFIG_BYTES: Final = 4 << 20
 
 
 @define(eq=False)

@@ -23,7 +23,7 @@ from typing import Any, Final
 from attrs import evolve, field, frozen
 from google.protobuf.any_pb2 import Any as AnyMessage
 
-from innkeeper.capabilities.containment import location
+from innkeeper.capabilities.faults import class_name, contain, location
 from innkeeper.engine.backoff import Backoff
 from innkeeper.engine.clock import at
 from innkeeper.engine.errors import InDoubtError
@@ -36,7 +36,7 @@ from innkeeper.store.executions import ExecutionRecord, ExecutionStatus, Outcome
 from innkeeper.store.journal import EntryKind
 from innkeeper.store.logs import LogLine, add_lines
 from innkeeper.store.stores import Stores
-from innkeeper_sdk.errors import DeadlineExceededError, InnkeeperError, UnavailableError
+from innkeeper_sdk.errors import DeadlineExceededError, InnkeeperError, ProviderError, UnavailableError
 from innkeeper_sdk.module import Run
 from innkeeper_sdk.proto.sdk.v1alpha.sdk_pb2 import ExecuteRequest, ExecutionResult, Trigger
 
@@ -239,7 +239,8 @@ class _Attempt:
             helper=helper,
             node_seed=seed,
         )
-        return await self._runner.module.execute(request, run)
+        passes = (InnkeeperError, asyncio.CancelledError)
+        return await contain(lambda: self._runner.module.execute(request, run), passes=passes, fault=self._fault)
 
     async def _classify(self, task: asyncio.Task[ExecutionResult], journal: Journal) -> Outcome:
         if journal.fault.done():
@@ -258,7 +259,7 @@ class _Attempt:
         if isinstance(error, UnavailableError):
             await journal.settle()
             raise error
-        return self._cut_off(ExecutionStatus.FAILED, self._said(error), journal)
+        return self._cut_off(ExecutionStatus.FAILED, str(error), journal)
 
     def _answered(self, result: ExecutionResult, journal: Journal) -> Outcome:
         which = result.WhichOneof("result")
@@ -288,19 +289,17 @@ class _Attempt:
     def _late(self) -> str:
         return f"the execution was not over after {self._services.own.execution_seconds:g} s"
 
-    def _said(self, error: BaseException) -> str:
-        if isinstance(error, InnkeeperError):
-            return str(error)
+    def _fault(self, error: BaseException) -> InnkeeperError:
         # The text of a foreign exception goes nowhere: it may hold what a log must not keep.
         self._runner.logger.error(
             "a module is at fault",
             extra={
                 **self._runner.fields(self._record),
-                "reason": type(error).__name__,
+                "reason": class_name(error),
                 "where": location(error),
             },
         )
-        return f"the module is at fault: {type(error).__name__}"
+        return ProviderError(f"the module is at fault: {class_name(error)}")
 
     async def _end(self, task: asyncio.Task[ExecutionResult]) -> None:
         if task.cancel():

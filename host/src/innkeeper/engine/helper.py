@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from copy import copy
 from typing import Any, Final, Self, TypeVar
@@ -131,6 +131,7 @@ class AttemptHelper:
         self._execution_id = execution_id
         self._caller = WorkflowCaller(self._spec.owner, self._spec.workflow_id, execution_id)
         self._journal = journal
+        journal.limit(services.own.journal_entries)
         self._logs = logs
         self._deadline = deadline
         self._don = DonTime(services.clock)
@@ -161,11 +162,11 @@ class AttemptHelper:
 
     async def node_time(self) -> int:
         """Return this node's time, in nanoseconds since the epoch."""
-        return self._journal.number(EntryKind.NODE_TIME, self._services.clock.now)
+        return await self._number(EntryKind.NODE_TIME, self._services.clock.now, int)
 
     async def don_time(self) -> int:
         """Return the DON's time for the next read of this execution, in nanoseconds since the epoch."""
-        return self._journal.number(EntryKind.DON_TIME, self._don.read, self._don.replay)
+        return await self._number(EntryKind.DON_TIME, self._don.read, self._don.replay)
 
     def emit_log(self, message: str) -> None:
         """Record one line of the workflow's log."""
@@ -195,6 +196,16 @@ class AttemptHelper:
         if running:
             await asyncio.wait(running)
 
+    async def _number(self, kind: EntryKind, read: Callable[[], int], replay: Callable[[int], int]) -> int:
+        if not self._journal.crowded:
+            return self._journal.number(kind, read, replay)
+
+        async def later() -> int:
+            await self._journal.relieve()
+            return self._journal.number(kind, read, replay)
+
+        return await self._run(later())
+
     async def _run(self, work: Coroutine[Any, Any, T]) -> T:
         if self._shared.closed:
             work.close()
@@ -220,6 +231,7 @@ class AttemptHelper:
     async def _call(self, request: CapabilityRequest) -> CapabilityResponse:
         call_id = CallId(request.callback_id, self._phase)
         digest = _digest(request.id, request.method, request.payload.type_url, request.payload.value)
+        await self._journal.relieve()
         answer = self._journal.find(call_id, digest)
         if answer is None:
             answer = await self._make(request, call_id, digest)
@@ -269,7 +281,7 @@ class AttemptHelper:
         self._shared.counts[key] += 1
         if self._shared.counts[key] > allowed:
             raise CapabilityError(
-                f"capability call limit exceeded for {name}.{method}",
+                f"capability call limit exceeded for {name}.{method:.128}",
                 error_code=ErrorCode.LimitExceeded,
                 origin=Origin.USER,
             )
@@ -277,6 +289,7 @@ class AttemptHelper:
     async def _get_secrets(self, request: GetSecretsRequest) -> list[SecretResponse]:
         asked = [(item.id, item.namespace or _DEFAULT_NAMESPACE) for item in request.requests]
         call_id = CallId(request.callback_id, self._phase)
+        await self._journal.relieve()
         self._journal.secrets(call_id, _digest(*(part for pair in asked for part in pair)))
         self._shared.secret_requests += 1
         self._services.limits.check(

@@ -10,6 +10,9 @@ Rules of this module:
 4. A call with another digest than the journal has for its id is a divergence. One that was never answered is repeated
    only if its method is declared idempotent; else its execution is in doubt. Both end the attempt: the guest is never
    told about them, because it could go on.
+5. A guest that asks without end fills neither the memory nor the disk: what waits to be stored is stored batch by
+   batch, and an entry above the limit ends the attempt in the same way. An answer of a call that left the host is
+   always taken.
 """
 
 from __future__ import annotations
@@ -27,12 +30,15 @@ from innkeeper.engine.errors import InDoubtError, ReplayDivergenceError
 from innkeeper.store.database import Database
 from innkeeper.store.journal import EntryKind, JournalEntry, Phase, add_entries
 from innkeeper_sdk.capability import CapabilityError
-from innkeeper_sdk.errors import InnkeeperError, WorkflowError
+from innkeeper_sdk.errors import InnkeeperError, LimitExceededError, WorkflowError
 
 __all__ = ["Answer", "CallId", "Journal"]
 
 # Kept as signed numbers of 64 bits, in the order in which the guest was told them.
 _NUMBERS: Final = (EntryKind.DON_TIME, EntryKind.NODE_TIME, EntryKind.NODE_SEED)
+
+# Entries that may wait for the next call before they are stored by themselves: some tens of kilobytes.
+_BATCH: Final = 256
 
 
 @frozen
@@ -106,6 +112,8 @@ class _Call:
     idempotent: bool = True
     # Whether it may have left the host.
     started: bool = False
+    answered: bool = False
+    # What an attempt before this one was answered; nothing asks again for an answer of this one.
     answer: Answer | None = None
     repeated: bool = False
 
@@ -123,6 +131,7 @@ class Journal:
         self._database = database
         self._execution_id = execution_id
         self._position = len(entries)
+        self._most: int | None = None
         self._buffer: list[JournalEntry] = []
         self._numbers = {kind: deque[int]() for kind in _NUMBERS}
         self._calls: dict[CallId, _Call] = {}
@@ -139,6 +148,15 @@ class Journal:
         """Return a future that fails when this attempt cannot go on: it diverges, is in doubt, or lost its journal."""
         return self._fault
 
+    @property
+    def crowded(self) -> bool:
+        """Return whether the next entry has to wait for those before it, or is above the limit."""
+        return len(self._buffer) >= _BATCH or self._full
+
+    def limit(self, most: int) -> None:
+        """Let the journal hold so many entries, those of earlier attempts and the seed included."""
+        self._most = most
+
     def number(
         self, kind: EntryKind, read: Callable[[], int], replay: Callable[[int], int] = lambda known: known
     ) -> int:
@@ -148,10 +166,16 @@ class Journal:
             kind: Whose time, or the seed.
             read: Returns a new one.
             replay: Takes note of one that the guest was told before, and returns it.
+
+        Raises:
+            LimitExceededError: The journal is full.
         """
         known = self._numbers[kind]
         if known:
             return replay(known.popleft())
+        # Every attempt has a seed, also one that may ask for nothing.
+        if kind is not EntryKind.NODE_SEED:
+            self._admit()
         value = read()
         self._append(kind, value=value.to_bytes(8, "big", signed=True))
         return value
@@ -175,7 +199,7 @@ class Journal:
         call.repeated = True
         if call.digest != digest:
             self._fail(_divergence(f"call {call_id} asks for something else"))
-        if call.answer is None and not call.idempotent:
+        if not call.answered and not call.idempotent:
             self._fail(_doubt(call_id))
         return call.answer
 
@@ -189,18 +213,27 @@ class Journal:
 
         Raises:
             DatabaseError: It cannot be recorded, so the call must not be made.
+            LimitExceededError: The journal is full, so it must not be made either.
         """
         if call_id not in self._calls:
+            self._admit()
             self._calls[call_id] = _Call(digest, idempotent, started=True, repeated=True)
             self._append(EntryKind.STARTED, call_id=call_id, digest=digest, idempotent=idempotent)
         await self.settle()
 
     def answered(self, call_id: CallId, digest: bytes, answer: Answer) -> None:
-        """Record what a call was answered, or that it was refused before it left the host."""
-        call = self._calls.setdefault(call_id, _Call(digest, repeated=True))
-        call.answer = answer
+        """Record what a call was answered, or that it was refused before it left the host.
+
+        Raises:
+            LimitExceededError: It was refused, and the journal is full.
+        """
+        call = self._calls.get(call_id)
+        if call is None:
+            self._admit()
+        else:
+            call.answered = True
         self._append(EntryKind.ANSWERED, call_id=call_id, digest=digest, value=answer.encode())
-        if call.started:
+        if call is not None:
             self._store()
 
     def secrets(self, call_id: CallId, digest: bytes) -> None:
@@ -209,10 +242,12 @@ class Journal:
         Raises:
             WorkflowError: The guest has used this id before in this attempt.
             ReplayDivergenceError: Others were asked for before.
+            LimitExceededError: The journal is full.
         """
         self._use(EntryKind.SECRETS, call_id)
         known = self._secrets.get(call_id)
         if known is None:
+            self._admit()
             self._secrets[call_id] = digest
             self._append(EntryKind.SECRETS, call_id=call_id, digest=digest)
         elif known != digest:
@@ -220,9 +255,7 @@ class Journal:
 
     def unanswered(self) -> list[CallId]:
         """Return the calls that may have had an effect, were never answered, and may not be repeated."""
-        return [
-            id_ for id_, call in self._calls.items() if call.started and call.answer is None and not call.idempotent
-        ]
+        return [id_ for id_, call in self._calls.items() if call.started and not call.answered and not call.idempotent]
 
     def check_replayed(self) -> None:
         """Check, at the end of an attempt, that it made every call that the attempts before it made.
@@ -233,7 +266,7 @@ class Journal:
         """
         for call_id, call in self._calls.items():
             if call.started and not call.repeated:
-                if call.answer is None and not call.idempotent:
+                if not call.answered and not call.idempotent:
                     raise _doubt(call_id)
                 raise _divergence(f"call {call_id} is not made any more")
 
@@ -248,6 +281,15 @@ class Journal:
             await asyncio.shield(self._last)
         if self._broken is not None:
             raise self._broken
+
+    async def relieve(self) -> None:
+        """Wait until what was recorded is durable, if it is a batch: whoever asks faster than the disk waits for it.
+
+        Raises:
+            DatabaseError: Some of it cannot be recorded; that ends the attempt too.
+        """
+        if len(self._buffer) >= _BATCH:
+            await self.settle()
 
     def lose(self, error: BaseException) -> None:
         """End the attempt: what it does can no longer be recorded."""
@@ -274,12 +316,25 @@ class Journal:
             self._calls[call_id] = _Call(digest, entry.idempotent, started=True)
         else:
             call = self._calls.setdefault(call_id, _Call(digest))
-            call.answer = Answer.decode(entry.value or b"")
+            call.answered, call.answer = True, Answer.decode(entry.value or b"")
 
     def _use(self, kind: EntryKind, call_id: CallId) -> None:
         if (kind, call_id) in self._used:
             raise WorkflowError(f"callback id {call_id} is used twice")
         self._used.add((kind, call_id))
+
+    @property
+    def _full(self) -> bool:
+        return self._most is not None and self._position >= self._most
+
+    def _admit(self) -> None:
+        if self._full:
+            self._fail(
+                LimitExceededError(
+                    "the execution asked for more than its journal holds: readings of clocks, calls, and their answers",
+                    expected=f"at most {self._most} entries (PerWorkflow.JournalEntryLimit)",
+                )
+            )
 
     def _append(
         self,

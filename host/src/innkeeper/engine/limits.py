@@ -25,6 +25,7 @@ _INTEGERS: Final = {
     "response_bytes": "PerWorkflow.ExecutionResponseLimit",
     "capability_calls_at_once": "PerWorkflow.CapabilityConcurrencyLimit",
     "secrets_calls_at_once": "PerWorkflow.SecretsConcurrencyLimit",
+    "journal_entries": "PerWorkflow.JournalEntryLimit",
     "log_line_bytes": "PerWorkflow.LogLineLimit",
     "log_lines": "PerWorkflow.LogEventLimit",
     "metric_name_bytes": "PerWorkflow.UserMetricNameLengthLimit",
@@ -51,6 +52,7 @@ class EngineLimits:
         response_bytes: The size of a result.
         capability_calls_at_once: Capability calls under way in all its executions.
         secrets_calls_at_once: Requests for secrets under way in all its executions.
+        journal_entries: What the journal of one execution holds.
         log_line_bytes: The size of a line; a longer one is cut.
         log_lines: Lines of one execution; further ones are dropped and counted.
         metric_name_bytes: The size of a user metric's name.
@@ -70,6 +72,7 @@ class EngineLimits:
     response_bytes: int
     capability_calls_at_once: int
     secrets_calls_at_once: int
+    journal_entries: int
     log_line_bytes: int
     log_lines: int
     metric_name_bytes: int

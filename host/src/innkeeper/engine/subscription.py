@@ -12,11 +12,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from innkeeper.capabilities.faults import class_name, contain
 from innkeeper.engine.clock import Clock, DonTime
 from innkeeper.engine.limits import EngineLimits
 from innkeeper.engine.logs import LogBuffer
 from innkeeper.engine.ports import ChosenModule
-from innkeeper_sdk.errors import DeadlineExceededError, WorkflowError
+from innkeeper_sdk.errors import DeadlineExceededError, ProviderError, WorkflowError
 from innkeeper_sdk.module import Run, UserMetric
 from innkeeper_sdk.proto.sdk.v1alpha.sdk_pb2 import (
     CapabilityRequest,
@@ -118,7 +119,7 @@ async def subscribe(
     )
     try:
         async with asyncio.timeout(limits.subscribe_seconds):
-            result = await module.execute(request, run)
+            result = await contain(lambda: module.execute(request, run), passes=(Exception,), fault=_fault)
     except TimeoutError as error:
         raise DeadlineExceededError(
             f"the workflow did not say its triggers within {limits.subscribe_seconds:g} s",
@@ -136,3 +137,7 @@ async def subscribe(
     if not result.trigger_subscriptions.subscriptions:
         raise WorkflowError("the workflow has no triggers, so it would never run")
     return result.trigger_subscriptions
+
+
+def _fault(error: BaseException) -> ProviderError:
+    return ProviderError(f"the module is at fault: {class_name(error)}")

@@ -5,7 +5,8 @@ Rules of this module:
 1. All or nothing: every trigger's capability is resolved before the first is registered, and if one registration
    fails, or all together are too slow, those that stand are taken back.
 2. A registration that ends or fails later is made again, with growing pauses, for as long as the engine lives; until
-   then the trigger says why it is silent. It is never silently dead.
+   then the trigger says why it is silent. It is never silently dead: whatever ends its listening but ``close`` is such
+   a failure.
 3. Unregistering is repeated and never fatal: whoever refuses it is told to the log.
 """
 
@@ -16,6 +17,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from innkeeper.capabilities.callers import WorkflowCaller
+from innkeeper.capabilities.faults import class_name, words
 from innkeeper.engine.backoff import Backoff
 from innkeeper.engine.errors import TriggerRegistrationError
 from innkeeper.engine.helper import metadata
@@ -210,7 +212,7 @@ class Triggers:
         for task in failed:
             refusal = None if task.cancelled() else task.exception()
             if refusal is not None:
-                raise TriggerRegistrationError(f"failed to register {tasks[task]}: {refusal}") from refusal
+                raise TriggerRegistrationError(f"failed to register {tasks[task]}: {words(refusal)}") from refusal
         names = ", ".join(str(tasks[task]) for task in failed)
         raise TriggerRegistrationError(
             f"failed to register {names} within {self._seconds:g} s",
@@ -248,8 +250,11 @@ class Triggers:
                     await self._on_event(trigger, event)
                 trigger.fault = "its events ended"
                 self._warn("a trigger's events ended; it will be registered again", trigger)
-            except InnkeeperError as error:
-                trigger.fault = str(error)
+            except GeneratorExit:
+                raise
+            except BaseException as error:  # noqa: BLE001 - the last resort, see rule 2
+                self._pass_on_cancellation()
+                trigger.fault = words(error)
                 self._warn("a trigger failed; it will be registered again", trigger, error)
             failures = await self._register_again(trigger, failures)
 
@@ -262,16 +267,26 @@ class Triggers:
                 trigger.resolve()
                 async with asyncio.timeout(self._seconds):
                     await trigger.register()
-            except (InnkeeperError, TimeoutError) as error:
-                trigger.fault = str(error) or "registering it took too long"
+            except GeneratorExit:
+                raise
+            except BaseException as error:  # noqa: BLE001 - the last resort, see rule 2
+                self._pass_on_cancellation()
+                late = issubclass(type(error), TimeoutError)
+                trigger.fault = "registering it took too long" if late else words(error)
                 self._warn("a trigger could not be registered again", trigger, error)
             else:
                 self._logger.info("a trigger is registered again", extra=self._of(trigger))
                 return failures
 
+    def _pass_on_cancellation(self) -> None:
+        """Go on ending if the listener was cancelled, whatever a provider made of that."""
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError
+
     def _of(self, trigger: Trigger) -> dict[str, str | int]:
         return {**self._fields, "trigger": trigger.index, "capability": trigger.subscription.id}
 
     def _warn(self, message: str, trigger: Trigger, error: BaseException | None = None) -> None:
-        reason = {} if error is None else {"reason": str(error) or type(error).__name__}
+        reason = {} if error is None else {"reason": words(error) or class_name(error)}
         self._logger.warning(message, extra={**self._of(trigger), **reason})

@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 
 from attrs import evolve
 
-from innkeeper.capabilities.containment import location
+from innkeeper.capabilities.faults import class_name, contain, is_a, location
 from innkeeper.capabilities.limits import LimitTable
 from innkeeper_sdk.errors import InnkeeperError, ProviderError, UnavailableError
 from innkeeper_sdk.manifest import Manifest
@@ -95,7 +95,11 @@ class Candidate:
             UnavailableError: It cannot be told yet.
             InnkeeperError: The provider is at fault.
         """
-        return list(await self._guard("its offers", self.module_type.offers))
+
+        async def offers() -> list[TeeTypeAndRegions]:
+            return list(await self.module_type.offers())
+
+        return await self._guard("its offers", offers)
 
     async def execute(self, request: ExecuteRequest, run: Run) -> ExecutionResult:
         """Execute a request, on the module started if need be.
@@ -105,8 +109,8 @@ class Candidate:
             UnavailableError: The module cannot be had yet, or this is closed.
         """
         module = await self._start()
-        result: object = await self._guard("an execution", module.execute, request, run)
-        if not isinstance(result, ExecutionResult):
+        result = await self._guard("an execution", lambda: module.execute(request, run))
+        if not is_a(result, ExecutionResult):
             raise self._fault("an execution", TypeError())
         return result
 
@@ -120,18 +124,18 @@ class Candidate:
             self._closed = True
             module, self._module, self._started = self._module, None, False
             if module is not None:
-                await self._guard("its end", module.close)
+                await self._guard("its end", lambda: module.close())  # noqa: PLW0108 - looked up inside the wall
 
     async def _start(self) -> Module:
         async with self._lock:
             module = await self._load()
             if not self._started:
                 try:
-                    await self._guard("its start", module.start)
+                    await self._guard("its start", lambda: module.start())  # noqa: PLW0108 - looked up inside the wall
                 except BaseException as error:
                     self._module = None
                     try:
-                        await self._guard("its end", module.close)
+                        await self._guard("its end", lambda: module.close())  # noqa: PLW0108 - looked up inside the wall
                     except InnkeeperError as second:
                         error.add_note(f"and closing it failed: {second}")
                     raise
@@ -142,27 +146,17 @@ class Candidate:
         if self._closed:
             raise UnavailableError(f"the module {self.name} of workflow {self._spec.workflow_id} is closed")
         if self._module is None:
-            module: object = await self._guard("loading", self.module_type.load, self._spec, self._binary)
-            if not isinstance(module, Module):
+            module = await self._guard("loading", lambda: self.module_type.load(self._spec, self._binary))
+            if not is_a(module, Module):
                 raise self._fault("loading", TypeError())
             self._module = module
         return self._module
 
-    async def _guard(self, what: str, function: Callable[..., Awaitable[_T]], *args: object) -> _T:
-        try:
-            return await function(*args)
-        except InnkeeperError:
-            raise
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            raise self._fault(what, error) from None
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - one bad provider never stops the host
-            raise self._fault(what, error) from None
+    async def _guard(self, what: str, function: Callable[[], Awaitable[_T]]) -> _T:
+        return await contain(function, passes=(InnkeeperError,), fault=lambda error: self._fault(what, error))
 
     def _fault(self, what: str, error: BaseException) -> ProviderError:
         return ProviderError(
-            f"the module type {self.name} failed in {what}: {type(error).__name__} {location(error)}".rstrip(),
+            f"the module type {self.name} failed in {what}: {class_name(error)} {location(error)}".rstrip(),
             provider=self._provider_id,
         )

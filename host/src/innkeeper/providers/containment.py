@@ -8,6 +8,8 @@ Rules of this module:
    process from ending. Coroutines run as tasks; one that does not let itself be cancelled is left behind too, and
    named.
 3. A failure says where in the provider it happened, or where the provider is stuck.
+4. An exception is a provider's code too: its text and its traceback are made in a daemon thread, under a deadline, and
+   only those texts reach the event loop. What else is read of it is read as the interpreter keeps it.
 """
 
 from __future__ import annotations
@@ -19,13 +21,14 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
+from types import CoroutineType, FrameType, GeneratorType
 from typing import Any, Final, TypeVar
 
+from innkeeper.capabilities.faults import class_name, is_a, trace_of
 from innkeeper.config.references import redact
 from innkeeper_sdk.errors import InnkeeperError, ProviderFailedError
 
-__all__ = ["Wall"]
+__all__ = ["Wall", "WalledError"]
 
 _T = TypeVar("_T")
 
@@ -33,6 +36,20 @@ _T = TypeVar("_T")
 _TEXT_LENGTH: Final = 500
 # How long a cancelled task may take to end before it is left behind.
 _GRACE_SECONDS: Final = 1.0
+# How long an exception may take to say what it is.
+_WORDS_SECONDS: Final = 2.0
+
+
+class WalledError(ProviderFailedError):
+    """A failure in a provider's code, in texts alone.
+
+    Attributes:
+        trace: The traceback, without secrets; empty where the failure explains itself.
+    """
+
+    def __init__(self, message: str, *, provider: str, trace: str = "") -> None:
+        super().__init__(message, provider=provider)
+        self.trace = trace
 
 
 class _EscapeError(Exception):
@@ -70,26 +87,26 @@ class Wall:
             seconds: How long it may take.
 
         Raises:
-            ProviderFailedError: It raised, or did not return in time.
+            WalledError: It raised, or did not return in time.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_T] = loop.create_future()
 
-        def settle(value: _T | None, error: BaseException | None) -> None:
+        def settle(value: _T | None, failure: WalledError | None) -> None:
             if future.done():
                 return
-            if error is not None:
-                future.set_exception(self.failure(what, error))
+            if failure is not None:
+                future.set_exception(failure)
             else:
                 future.set_result(value)  # type: ignore[arg-type]  # of two, the one that is
 
         def work() -> None:
             value: _T | None = None
-            failure: BaseException | None = None
+            failure: WalledError | None = None
             try:
                 value = function()
             except BaseException as error:  # noqa: BLE001 - see rule 1
-                failure = error
+                failure = self.failure(what, error)
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(settle, value, failure)
 
@@ -115,7 +132,7 @@ class Wall:
             seconds: How long it may take.
 
         Raises:
-            ProviderFailedError: It raised, or did not end in time.
+            WalledError: It raised, or did not end in time.
         """
 
         async def work() -> _T:
@@ -132,48 +149,59 @@ class Wall:
             await self._cancel(task)
             raise
         if done:
-            if task.cancelled():
-                raise self.failure(what, asyncio.CancelledError())
-            error = task.exception()
-            if error is not None:
-                raise self.failure(what, error.error if isinstance(error, _EscapeError) else error)
-            return task.result()
+            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            if error is None:
+                return task.result()
+            raise await self._told(what, error.error if type(error) is _EscapeError else error)
         late = self._late(what, seconds, _suspended(task))
         await self._cancel(task)
         raise late
 
-    def failure(self, what: str, error: BaseException) -> ProviderFailedError:
-        """Return the error for something that a provider's code raised."""
-        if isinstance(error, InnkeeperError):
+    def failure(self, what: str, error: BaseException) -> WalledError:
+        """Return the error for something that a provider's code raised; never on the event loop, see rule 4."""
+        trace = ""
+        if is_a(error, InnkeeperError):
             reason = f"{what} failed: {self.sentence(error)}"
-        elif isinstance(error, SystemExit):
-            reason = f"{what} ended with sys.exit({error.code!r}){self._where(error)}"
-        elif isinstance(error, asyncio.CancelledError):
+        elif is_a(error, asyncio.CancelledError):
             reason = f"{what} was cancelled by the provider itself"
         else:
-            text = _text_of(error)
-            reason = f"{what} failed: {type(error).__name__}{': ' if text else ''}{text}{self._where(error)}"
-        failure = ProviderFailedError(self._clean(reason), provider=self._provider_id)
-        failure.__cause__ = error
-        return failure
+            trace = self.traceback(error)
+            if is_a(error, SystemExit):
+                reason = f"{what} ended with sys.exit({_exit_code(error)}){self._where(error)}"
+            else:
+                text = _text_of(error)
+                reason = f"{what} failed: {class_name(error)}{': ' if text else ''}{text}{self._where(error)}"
+        return WalledError(self._clean(reason), provider=self._provider_id, trace=trace)
 
-    def sentence(self, error: InnkeeperError) -> str:
+    def sentence(self, error: BaseException) -> str:
         """Return what an error says, without secrets and without naming this provider once more."""
-        return self._clean(_text_of(error).removeprefix(f"provider {self._provider_id}: ") or type(error).__name__)
+        return self._clean(_text_of(error).removeprefix(f"provider {self._provider_id}: ") or class_name(error))
 
     def traceback(self, error: BaseException) -> str:
-        """Return an error's traceback, without secrets."""
-        return redact("".join(traceback.format_exception(error)).rstrip(), self._secrets)
+        """Return an error's traceback, without secrets; of one that cannot be written, its places alone."""
+        try:
+            lines = traceback.format_exception(error)
+        except BaseException:  # noqa: BLE001 - formatting runs the provider's code too
+            lines = [*traceback.format_tb(trace_of(error)), class_name(error)]
+        return redact("".join(lines).rstrip(), self._secrets)
 
-    def _late(self, what: str, seconds: float, stack: Iterable[tuple[FrameType, int]]) -> ProviderFailedError:
+    async def _told(self, what: str, error: BaseException) -> WalledError:
+        """Return the error for something that a provider's code raised on the event loop."""
+        try:
+            return await self.in_thread(f"{what}, in words", lambda: self.failure(what, error), seconds=_WORDS_SECONDS)
+        except WalledError:
+            reason = f"{what} failed: {class_name(error)}{self._where(error)}"
+            return WalledError(self._clean(reason), provider=self._provider_id)
+
+    def _late(self, what: str, seconds: float, stack: Iterable[tuple[FrameType, int]]) -> WalledError:
         """Return the error for code that does not end; ``stack`` is where it is, the innermost frame first."""
         frames = [(frame.f_code.co_filename, line) for frame, line in stack]
         where = self._own(frames) or (frames[0] if frames else None)
         stuck = f", it is at {self._spot(*where)}" if where else ""
-        return ProviderFailedError(f"{what} did not end in {seconds:g} s{stuck}", provider=self._provider_id)
+        return WalledError(f"{what} did not end in {seconds:g} s{stuck}", provider=self._provider_id)
 
     def _where(self, error: BaseException) -> str:
-        frames = [(entry.f_code.co_filename, line) for entry, line in traceback.walk_tb(error.__traceback__)]
+        frames = [(entry.f_code.co_filename, line) for entry, line in traceback.walk_tb(trace_of(error))]
         where = self._own(reversed(frames))
         return f" ({self._spot(*where)})" if where else ""
 
@@ -212,16 +240,26 @@ def _suspended(task: asyncio.Task[Any]) -> list[tuple[FrameType, int]]:
     """Return where a task waits, the innermost frame first; ``Task.get_stack`` knows the outermost only."""
     frames: list[tuple[FrameType, int]] = []
     waiting: object = task.get_coro()
-    while waiting is not None:
-        frame = getattr(waiting, "cr_frame", None) or getattr(waiting, "gi_frame", None)
-        if isinstance(frame, FrameType):
+    while True:
+        # By true type: any other awaitable is the provider's code, and would be asked on the event loop.
+        if type(waiting) is CoroutineType:
+            frame, inner = waiting.cr_frame, waiting.cr_await
+        elif type(waiting) is GeneratorType:
+            frame, inner = waiting.gi_frame, waiting.gi_yieldfrom
+        else:
+            return frames
+        if frame is not None:
             frames.insert(0, (frame, frame.f_lineno))
-        waiting = getattr(waiting, "cr_await", None) or getattr(waiting, "gi_yieldfrom", None)
-    return frames
+        waiting = inner
+
+
+def _exit_code(error: BaseException) -> str:
+    code: object = SystemExit.__dict__["code"].__get__(error)
+    return repr(code) if type(code) in (int, str, type(None)) else class_name(code)
 
 
 def _text_of(error: BaseException) -> str:
     try:
-        return str(error)
+        return str.__str__(str(error))  # exactly a text: of a subclass of it, a method could run elsewhere
     except BaseException:  # noqa: BLE001 - its __str__ is the provider's code too
         return ""

@@ -25,15 +25,17 @@ from typing import Final
 
 from attrs import define, field, frozen
 
+from innkeeper.capabilities.faults import class_name, location
 from innkeeper.config.settings import Settings
 from innkeeper.providers.catalog import Catalog, CatalogEntry
-from innkeeper.providers.containment import Wall
+from innkeeper.providers.containment import Wall, WalledError
 from innkeeper.providers.contexts import Contexts
 from innkeeper.providers.loading import Parts, call_hooks, import_plugin
 from innkeeper.providers.ports import Deadlines, ProviderRegistry
 from innkeeper.providers.states import ProviderState, ProviderStatus, ProviderStatusRow
+from innkeeper_sdk.capability import Capability
 from innkeeper_sdk.errors import ConfigError, InnkeeperError, ProviderFailedError
-from innkeeper_sdk.hooks import Limits
+from innkeeper_sdk.hooks import Limits, Service
 from innkeeper_sdk.manifest import Manifest
 from innkeeper_sdk.module import ModuleType
 
@@ -211,6 +213,11 @@ class Providers:
             await self._start_parts(slot, parts)
         except InnkeeperError as error:
             await self._fail(slot, error)
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever got through the wall is this provider's failure
+            where = f"{class_name(error)} {location(error)}"
+            await self._fail(slot, ProviderFailedError(f"it cannot be started: {where}", provider=slot.item.id))
         else:
             reason = slot.item.reason
             self._set(slot, ProviderState.DEGRADED if reason else ProviderState.READY, reason)
@@ -243,25 +250,26 @@ class Providers:
     async def _start_parts(self, slot: _Slot, parts: Parts) -> None:
         slot.modules = parts.modules
         for name, module in parts.modules.items():
-            await self._open(slot, f"the module type {name}", module.start, module.close)
+            await self._open(slot, f"the module type {name}", module)
         for capability, info in parts.capabilities:
-            await self._open(slot, f"the capability {info.id}", capability.start, capability.close)
+            await self._open(slot, f"the capability {info.id}", capability)
             self._registry.register(slot.item.id, capability, info=info)
             slot.registered.append(info.id)
         for service in parts.services:
-            await self._open(slot, f"the service {type(service).__name__}", service.start, service.close)
+            await self._open(slot, f"the service {class_name(service)}", service)
 
-    async def _open(
-        self, slot: _Slot, what: str, start: Callable[[], Awaitable[None]], close: Callable[[], Awaitable[None]]
-    ) -> None:
-        # Also what fails to start is closed: it may have got half-way.
-        slot.opened.append(_Open(what, close))
-        await slot.wall.in_task(f"the start of {what}", start, seconds=self._deadlines.start)
+    async def _open(self, slot: _Slot, what: str, part: ModuleType | Capability | Service) -> None:
+        # Also what fails to start is closed: it may have got half-way. Its methods are looked up inside the wall.
+        slot.opened.append(_Open(what, lambda: part.close()))  # noqa: PLW0108 - see above
+        await slot.wall.in_task(
+            f"the start of {what}",
+            lambda: part.start(),  # noqa: PLW0108 - see above
+            seconds=self._deadlines.start,
+        )
 
     async def _fail(self, slot: _Slot, error: InnkeeperError) -> None:
-        cause = error.__cause__
         reason = slot.wall.sentence(error)
-        trace = "" if cause is None or isinstance(cause, InnkeeperError) else f"\n{slot.wall.traceback(cause)}"
+        trace = f"\n{error.trace}" if isinstance(error, WalledError) and error.trace else ""
         self._logger.error("provider %s failed: %s%s", slot.item.id, reason, trace)
         await self._undo(slot)
         self._set(slot, ProviderState.FAILED, reason)
