@@ -689,3 +689,28 @@ async def test_a_guest_that_reads_the_clock_in_a_loop_fails_and_cannot_go_on(tmp
     assert record.status is ExecutionStatus.FAILED
     assert "at most 700 entries (PerWorkflow.JournalEntryLimit)" in record.error
     assert told == 699  # and the seed
+
+
+async def test_a_guest_that_is_ended_with_a_call_under_way_leaves_its_effect_unknown(tmp_path: Path) -> None:
+    calling = asyncio.Event()
+
+    async def never(request: CapabilityRequest) -> AnyMessage:
+        calling.set()
+        await asyncio.Event().wait()
+        raise AssertionError("it never answers")
+
+    async def handler(request: ExecuteRequest, run: Run) -> ExecutionResult:
+        call = asyncio.create_task(run.helper.call_capability(ask(1)))
+        await calling.wait()
+        try:
+            while True:
+                await run.helper.don_time()
+        finally:
+            call.cancel()
+
+    async with open_world(tmp_path, limits={"PerWorkflow.JournalEntryLimit": 10}) as world:
+        world.action.on_call = never
+        record = await run_one(world, handler)
+    assert record.status is ExecutionStatus.FAILED
+    assert "at most 10 entries" in record.error
+    assert "call 1 was not answered, so its effect is unknown" in record.error

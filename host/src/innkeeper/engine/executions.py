@@ -244,9 +244,10 @@ class _Attempt:
 
     async def _classify(self, task: asyncio.Task[ExecutionResult], journal: Journal) -> Outcome:
         if journal.fault.done():
-            error = journal.fault.exception()
-            in_doubt = isinstance(error, InDoubtError)
-            return self.outcome(ExecutionStatus.IN_DOUBT if in_doubt else ExecutionStatus.FAILED, error=str(error))
+            fault = journal.fault.exception()
+            if isinstance(fault, InDoubtError):
+                return self.outcome(ExecutionStatus.IN_DOUBT, error=str(fault))
+            return self._cut_off(ExecutionStatus.FAILED, str(fault), journal)
         if not task.done():
             return self._cut_off(ExecutionStatus.TIMEOUT, self._late(), journal)
         if task.cancelled():
