@@ -128,3 +128,20 @@ def test_the_host_goes_on(host, write) -> None:
     assert "wasmtime" not in maps
     assert "brotli" not in maps
     assert host.stop() == 0
+
+
+@pytest.mark.parametrize("option", ["--attributes", "--payload"])
+@pytest.mark.parametrize("given", ["", " ", "@/dev/null"])
+def test_an_option_that_is_empty_is_not_taken_for_one_that_was_left_out(cli, write, option: str, given: str) -> None:
+    done = cli("workflow", "run", write(wat("unreachable")), option, given, check=2)
+    assert f"{option}: it is empty" in done.stderr
+
+
+def test_a_deployment_that_cannot_run_is_a_problem(host, write, tmp_path: Path) -> None:
+    host.start()
+    path = write('(module (memory (export "memory") 1) (func (export "_start")))')
+    done = host.cli("workflow", "deploy", path, "--name", "old", "-o", "json", check=1)
+    assert json.loads(done.stdout)["state"] == "failed"
+    assert "legacy dag" in json.loads(done.stdout)["reason"]
+    assert host.cli("workflow", "activate", "old", check=1).returncode == 1
+    assert host.stop() == 0

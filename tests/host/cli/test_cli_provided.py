@@ -106,3 +106,21 @@ def test_an_interrupted_command_is_waited_for(command) -> None:
     assert process.stdout.readline() == "cleaned\n"
     assert process.wait(30) == 130
     process.stdout.close()
+
+
+def test_a_command_that_is_told_to_stop_tells_what_it_started(command) -> None:
+    commands = site(command) / "ik_toy" / "commands.py"
+    commands.write_text(
+        "import signal, sys, time\n"
+        "def say(arguments):\n"
+        "    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+        "    try:\n        print('started', flush=True)\n        time.sleep(600)\n"
+        "    finally:\n        print('cleaned', flush=True)\n"
+    )
+    process = command.start("workflow", "say", stdout=subprocess.PIPE, start_new_session=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "started\n"
+    process.terminate()
+    assert process.stdout.readline() == "cleaned\n"
+    assert process.wait(30) == 143
+    process.stdout.close()

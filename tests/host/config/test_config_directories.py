@@ -97,3 +97,12 @@ def test_a_dangling_link_is_refused(tmp_path: Path) -> None:
 def test_a_private_directory_has_no_fault(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     assert private_fault(tmp_path.stat()) is None
+
+
+def test_advice_changes_only_what_is_a_directory_of_this_user(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    with pytest.raises(ConfigError) as refused:
+        ensure_private(path, what="data directory")
+    assert "chmod" not in str(refused.value)
+    assert "name another one" in str(refused.value)

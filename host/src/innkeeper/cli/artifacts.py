@@ -29,7 +29,7 @@ def read_artifacts(host: pb.Host, file: Path, *, config: Path | None, attributes
         host: The host that they go to.
         file: The binary.
         config: The configuration, if there is one.
-        attributes: JSON, or ``@`` and the name of a file with it.
+        attributes: Their JSON; empty if none were given.
 
     Returns:
         The artifacts, without name, owner and tag.
@@ -41,19 +41,26 @@ def read_artifacts(host: pb.Host, file: Path, *, config: Path | None, attributes
         binary=_read(file, "the binary", host.max_file_bytes),
         file_name=file.name,
         config=_read(config, "the configuration", host.max_file_bytes) if config else b"",
-        attributes=read_text_or_file(attributes, "--attributes").encode(),
+        attributes=attributes.encode(),
     )
 
 
-def read_text_or_file(text: str, option: str) -> str:
-    """Return an option's text, or that of the file it names after ``@``.
+def read_text_or_file(given: str | None, option: str) -> str:
+    """Return an option's text, or that of the file it names after ``@``; empty if the option was not given.
 
     Raises:
-        click.BadParameter: The file cannot be read.
+        click.BadParameter: The file cannot be read, or what was given is empty: a variable that is not set, or a file
+            that was cut off, is not taken for an option that was left out.
     """
-    if not text.startswith("@"):
-        return text
-    path = Path(text[1:])
+    if given is None:
+        return ""
+    text = _text_of(Path(given[1:]), option) if given.startswith("@") else given
+    if not text.strip():
+        raise click.BadParameter("it is empty; leave the option out to have its default", param_hint=option)
+    return text
+
+
+def _text_of(path: Path, option: str) -> str:
     try:
         return _read(path, "the file", _TEXT_BYTES).decode()
     except UnicodeDecodeError:

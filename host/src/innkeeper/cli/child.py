@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from innkeeper.cli.options import Invocation
 from innkeeper.cli.provided import declared
@@ -40,12 +42,22 @@ def run_command(words: str, arguments: Sequence[str], invocation: Invocation) ->
         )
     (one,) = found
     command = command_line(one.run, arguments, locations=[one.location], prog=f"innkeeper {words}")
-    with subprocess.Popen(command, env=_environment(invocation)) as child:  # noqa: S603 - see above
+    with subprocess.Popen(command, env=_environment(invocation)) as child, _passing_on(signal.SIGTERM, child):  # noqa: S603 - see above
         try:
             return _exit_code(child.wait())
         except KeyboardInterrupt:
             # The terminal has told the child too; it says by its exit code what it made of it.
             return _exit_code(child.wait()) or ExitCode.INTERRUPTED
+
+
+@contextmanager
+def _passing_on(number: signal.Signals, child: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Pass a signal that was sent to this process alone on to the child, which ends what it started."""
+    before = signal.signal(number, lambda *_: child.send_signal(number))
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 def _exit_code(status: int) -> int:

@@ -8,13 +8,17 @@ from typing import Final
 import click
 
 from innkeeper.cli import views
-from innkeeper.cli.artifacts import read_artifacts
+from innkeeper.cli.artifacts import read_artifacts, read_text_or_file
 from innkeeper.cli.hosts import connect
 from innkeeper.cli.options import HostCommand, Invocation, OutputFormat, output_option, pass_invocation
 from innkeeper.cli.output import show_line, show_one, show_rows, trigger_lines
+from innkeeper_sdk.errors import ExitCode
 from innkeeper_sdk.proto.innkeeper.control.v1 import control_pb2 as pb
 
 __all__ = ["activate", "delete", "deploy", "list_", "logs", "pause", "show"]
+
+# The state of a workflow that does not run, and will not by waiting.
+_FAILED: Final = "failed"
 
 _COLUMNS: Final = {
     "workflow_id": "id",
@@ -56,7 +60,7 @@ _owner = click.option("--owner", default="", metavar="HEX", help="Whose workflow
 @click.option("--name", required=True, help="What to call it.")
 @click.option("--owner", default="", metavar="HEX", help="20 bytes. Default: the host's default owner.")
 @click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Its configuration.")
-@click.option("--attributes", default="", metavar="JSON|@FILE", help="Its deployment attributes. Default: {}.")
+@click.option("--attributes", metavar="JSON|@FILE", help="Its deployment attributes. Default: {}.")
 @click.option("--tag", default="", help="A version, or whatever tells this deployment from another.")
 @click.option("--paused", is_flag=True, help="Store it without starting it.")
 @click.option("--allow-plain", is_flag=True, help="Permit that what its attributes bound is bound no longer.")
@@ -69,17 +73,22 @@ def deploy(
     name: str,
     owner: str,
     config: Path | None,
-    attributes: str,
+    attributes: str | None,
     tag: str,
     paused: bool,
     allow_plain: bool,
-) -> None:
-    """Deploy a workflow, or update the one of the same owner and name."""
+) -> int:
+    """Deploy a workflow, or update the one of the same owner and name.
+
+    Exits 1 if it is deployed but cannot run, with the reason.
+    """
+    text = read_text_or_file(attributes, "--attributes")
     with connect(invocation) as client:
-        artifacts = read_artifacts(client.host(), file, config=config, attributes=attributes)
+        artifacts = read_artifacts(client.host(), file, config=config, attributes=text)
         artifacts.name, artifacts.owner, artifacts.tag = name, owner, tag
         deployed = client.deploy(artifacts, paused=paused, allow_plain=allow_plain)
     _show(deployed, invocation)
+    return _verdict(deployed)
 
 
 @click.command("list", cls=HostCommand)
@@ -109,11 +118,15 @@ def show(invocation: Invocation, selected: str, owner: str) -> None:
 @_owner
 @output_option
 @pass_invocation
-def activate(invocation: Invocation, selected: str, owner: str) -> None:
-    """Let a paused workflow run again."""
+def activate(invocation: Invocation, selected: str, owner: str) -> int:
+    """Let a paused workflow run again.
+
+    Exits 1 if it cannot, with the reason.
+    """
     with connect(invocation) as client:
         shown = client.activate(_selector(selected, owner))
     _show(shown, invocation)
+    return _verdict(shown)
 
 
 @click.command(cls=HostCommand)
@@ -165,6 +178,11 @@ def _show(shown: pb.Workflow, invocation: Invocation) -> None:
         click.echo("triggers:")
         for line in trigger_lines(record["triggers"]):
             click.echo(f"  {line}")
+
+
+def _verdict(shown: pb.Workflow) -> int:
+    # A script must not go on as if it ran. One that is deferred may yet: something it needs is not ready.
+    return ExitCode.PROBLEMS if shown.state == _FAILED else ExitCode.OK
 
 
 def _selector(selected: str, owner: str) -> pb.WorkflowSelector:

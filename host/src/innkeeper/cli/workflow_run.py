@@ -134,11 +134,10 @@ def _is_text(value: str) -> bool:
     metavar="[NAMESPACE/]NAME=ENV",
     help="A secret, taken from the variable ENV; may be repeated.",
 )
-@click.option("--attributes", default="", metavar="JSON|@FILE", help="Its deployment attributes. Default: {}.")
+@click.option("--attributes", metavar="JSON|@FILE", help="Its deployment attributes. Default: {}.")
 @click.option("--trigger", type=click.IntRange(min=0), default=0, show_default=True, help="Which trigger to fire.")
 @click.option(
     "--payload",
-    default="",
     metavar="JSON|@FILE",
     help="The event, as protobuf JSON. Default: the event that the trigger would deliver next.",
 )
@@ -151,9 +150,9 @@ def run(
     binary: Path,
     config: Path | None,
     secrets: tuple[tuple[str, pb.Secret], ...],
-    attributes: str,
+    attributes: str | None,
     trigger: int,
-    payload: str,
+    payload: str | None,
     verbose: bool,
 ) -> int:
     """Run a workflow's BINARY once, on a host of its own.
@@ -161,16 +160,16 @@ def run(
     Prints its triggers, its log and its result.
     """
     report = Report(invocation.output)
-    payload = read_text_or_file(payload, "--payload")
+    text, event = read_text_or_file(attributes, "--attributes"), read_text_or_file(payload, "--payload")
     try:
         with EphemeralHost(invocation, scrub={variable for variable, _ in secrets}, show_log=verbose) as client:
             _warn_of_providers(client)
-            artifacts = read_artifacts(client.host(), binary, config=config, attributes=attributes)
+            artifacts = read_artifacts(client.host(), binary, config=config, attributes=text)
             artifacts.name = binary.name.partition(".")[0] or binary.name
             simulated = client.simulate(artifacts, [secret for _, secret in secrets])
             report.subscribed(simulated.triggers)
             _check_trigger(simulated, trigger)
-            _fire(client, simulated.workflow_id, trigger, payload, report)
+            _fire(client, simulated.workflow_id, trigger, event, report)
     except InnkeeperError as error:
         if error.exit_code in _NO_RUN:
             raise

@@ -43,7 +43,8 @@ def ensure_private(path: Path, *, what: str, follow: bool = True) -> Path:
             f"the {what} {path} {fault}",
             path=str(path),
             expected=f"a directory of user {os.geteuid()} that nobody else can write",
-            hint=f"chmod 700 {path}, or name another one",
+            # Only what is a directory of this user is safe to be changed on our advice.
+            hint=f"chmod 700 {path}, or name another one" if fault.startswith("can be written") else "name another one",
         )
     return path
 

@@ -103,7 +103,8 @@ def find_settings_file(flag: Path | None, plugins_files: Sequence[Path]) -> Path
     if flag is not None:
         return flag
     beside = plugins_files[0].parent / SETTINGS_NAME if plugins_files else None
-    return beside if beside is not None and beside.exists() else None
+    # os.path.exists, unlike Path's, takes a directory that cannot be looked into for one that holds nothing.
+    return beside if beside is not None and os.path.exists(beside) else None
 
 
 def load_settings(

@@ -244,10 +244,7 @@ class _Attempt:
 
     async def _classify(self, task: asyncio.Task[ExecutionResult], journal: Journal) -> Outcome:
         if journal.fault.done():
-            fault = journal.fault.exception()
-            if isinstance(fault, InDoubtError):
-                return self.outcome(ExecutionStatus.IN_DOUBT, error=str(fault))
-            return self._cut_off(ExecutionStatus.FAILED, str(fault), journal)
+            return self._faulted(journal.fault.exception(), journal)
         if not task.done():
             return self._cut_off(ExecutionStatus.TIMEOUT, self._late(), journal)
         if task.cancelled():
@@ -280,6 +277,11 @@ class _Attempt:
             return self.outcome(ExecutionStatus.FAILED, error=str(error))
         status = ExecutionStatus.ERROR if which == "error" else ExecutionStatus.SUCCESS
         return self.outcome(status, result=result.SerializeToString(), error=result.error)
+
+    def _faulted(self, fault: BaseException | None, journal: Journal) -> Outcome:
+        if isinstance(fault, InDoubtError):
+            return self.outcome(ExecutionStatus.IN_DOUBT, error=str(fault))
+        return self._cut_off(ExecutionStatus.FAILED, str(fault), journal)
 
     def _cut_off(self, status: ExecutionStatus, error: str, journal: Journal) -> Outcome:
         unanswered = journal.unanswered()
