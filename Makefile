@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-MEMBERS := sdk host plugins/wasm plugins/cron plugins/consensus
+MEMBERS := sdk host plugins/wasm plugins/cron plugins/consensus plugins/confidential_workflows plugins/vault plugins/demo
 SETUP := $(VENV)/.innkeeper-setup
 
 .PHONY: setup lock test check bench
@@ -27,7 +27,8 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 lock:
 	$(COMPILE) requirements/uv.in -o requirements/uv.txt
 	$(COMPILE) --group pyproject.toml:dev $(MEMBERS:%=%/pyproject.toml) \
-		--no-emit-package innkeeper-sdk --no-emit-package innkeeper -o requirements/dev.txt
+		--no-emit-package innkeeper-sdk --no-emit-package innkeeper --no-emit-package innkeeper-wasm \
+		--no-emit-package innkeeper-confidential-workflows -o requirements/dev.txt
 
 include proto.mk
 

@@ -1,0 +1,1 @@
+"""Confidential workflows of the Innkeeper plugin host."""

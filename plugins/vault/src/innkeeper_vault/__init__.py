@@ -1,0 +1,1 @@
+"""The local vault of the Innkeeper plugin host."""

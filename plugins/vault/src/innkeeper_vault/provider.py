@@ -1,0 +1,12 @@
+"""The provider vault: nothing of it is a host part."""
+
+from __future__ import annotations
+
+__all__ = ["plugin"]
+
+
+class _Plugin:
+    """A provider without a host part."""
+
+
+plugin = _Plugin()
