@@ -29,6 +29,7 @@ __all__ = [
     "CapabilityType",
     "ErrorCode",
     "ErrorVisibility",
+    "HostRegistry",
     "MethodInfo",
     "Origin",
     "Registry",
@@ -348,5 +349,19 @@ class Registry(Protocol):
             CapabilityError: The call failed.
         """
 
-    def list(self) -> list[CapabilityInfo]:
+    async def list(self) -> list[CapabilityInfo]:
         """Return the capabilities that this provider may see, sorted by id."""
+
+
+class HostRegistry(Registry, Protocol):
+    """The registry as a host part sees it: it can also ask, and wait, until something can be called."""
+
+    def ready(self, capability_id: str) -> bool:
+        """Return whether a call would be taken now; False also for what is unknown or not permitted."""
+
+    async def wait_ready(self, capability_id: str) -> None:
+        """Return once the capability can be called; the caller bounds the wait.
+
+        Raises:
+            NotFoundError: There is no such capability, or this provider may not use it; raised at once.
+        """
