@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Self
 
@@ -26,6 +26,7 @@ from innkeeper_sdk.proto.sdk.v1alpha.sdk_pb2 import (
     CapabilityResponse,
     ExecuteRequest,
     GetSecretsRequest,
+    SecretError,
     SecretResponse,
     Trigger,
 )
@@ -101,6 +102,10 @@ class BenchHelper:
     async def get_secrets(self, request: GetSecretsRequest) -> Sequence[SecretResponse]:
         """Answer secrets."""
         return answer_secrets(request)
+
+    def reserve_secrets(self, request: GetSecretsRequest) -> AbstractAsyncContextManager[Sequence[SecretError | None]]:
+        """Refuse: no module that is measured brings secrets by itself."""
+        raise NotImplementedError
 
     async def node_time(self) -> int:
         """Return the time."""

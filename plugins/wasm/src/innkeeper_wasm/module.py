@@ -17,14 +17,12 @@ from innkeeper_sdk.errors import DeadlineExceededError, WorkflowError
 from innkeeper_sdk.hooks import Limits
 from innkeeper_sdk.module import LimitValue, Module, ModuleType, Run, WorkflowSpec
 from innkeeper_sdk.proto.sdk.v1alpha.sdk_pb2 import ExecuteRequest, ExecutionResult
-from innkeeper_wasm.calls import GuestCalls
+from innkeeper_wasm.calls import GuestCalls, told
 from innkeeper_wasm.driver import (
-    BinaryInvalidError,
     CompiledModule,
     CompileLimits,
     EndingKind,
     GuestLimits,
-    LegacyDagError,
     Outcome,
     Runtime,
     RuntimeLostError,
@@ -35,9 +33,6 @@ __all__ = ["TEXT_KIND", "GuestFailedError", "WasmModule", "WasmModuleType"]
 
 TEXT_KIND: Final = "wat_file"
 """The kind, in the manifest, whose binaries are WebAssembly's text format."""
-
-# What a guest is told when the request does not say: the reference's module default, 5 MiB.
-_MAX_RESPONSE_SIZE: Final = 5 * 1024 * 1024
 
 # How much of a guest's log is read at all: the reference's module defaults. What is kept of it, and how long a line may
 # be, is the execution helper's to say.
@@ -114,14 +109,11 @@ class WasmModule(Module):
         """Execute one request in a process of its own; see :meth:`innkeeper_sdk.module.Module.execute`."""
         if self._compiled is None:
             raise WorkflowError(f"workflow {self._spec.name}: the module is closed")
-        told = ExecuteRequest()
-        told.CopyFrom(request)
-        told.max_response_size = request.max_response_size or _MAX_RESPONSE_SIZE
         calls = GuestCalls(run.helper, self._pool)
         try:
             outcome = await self._runtime.execute(
                 self._compiled,
-                request=told.SerializeToString(deterministic=True),
+                request=told(request),
                 callbacks=calls,
                 don_seed=don_seed(run.execution_id),
                 node_seed=run.node_seed,
@@ -171,18 +163,8 @@ class WasmModuleType(ModuleType):
         limits = WorkflowLimits(self._limits, spec)
         compiled = await self._runtime.compile(binary, text=spec.kind == TEXT_KIND, limits=limits.compile())
         try:
-            _admit(compiled)
+            compiled.require_runnable()
             return WasmModule(self._runtime, compiled, spec, limits)
         except BaseException:
             self._runtime.release(compiled)
             raise
-
-
-def _admit(compiled: CompiledModule) -> None:
-    if compiled.is_legacy_dag:
-        raise LegacyDagError
-    if compiled.unknown_imports:
-        raise BinaryInvalidError(
-            f"error linking wasm: unknown import: {', '.join(compiled.unknown_imports)}",
-            hint="build the workflow with a CRE SDK that this host knows",
-        )

@@ -19,6 +19,7 @@ from innkeeper_wasm.driver.errors import (
     RuntimeLostError,
 )
 from innkeeper_wasm.driver.records import Callbacks, CallRefused, Outcome
+from innkeeper_wasm.driver.root import RootCommand
 from innkeeper_wasm.driver.runtime import CompiledModule, Runtime, RuntimeStats, ZygoteStats
 from innkeeper_wasm.driver.zygotes import HotSetLimits
 from innkeeper_wasm.runtime.limits import CompileLimits, GuestLimits
@@ -43,6 +44,7 @@ __all__ = [
     "MemoryExportError",
     "NotBrotliError",
     "Outcome",
+    "RootCommand",
     "Runtime",
     "RuntimeLostError",
     "RuntimeStats",

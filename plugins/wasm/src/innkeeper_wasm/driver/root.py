@@ -12,16 +12,38 @@ import subprocess
 import sys
 from typing import Any
 
+from attrs import field, frozen
+
 from innkeeper_wasm.driver.channel import ControlChannel
 from innkeeper_wasm.driver.children import Children
 from innkeeper_wasm.driver.errors import RuntimeLostError
 from innkeeper_wasm.driver.output import ProcessOutput
 
-__all__ = ["RootProcess"]
+__all__ = ["RootCommand", "RootProcess"]
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 5.0
 _MODULE = "innkeeper_wasm.runtime.root"
+_MARKS = ("INNKEEPER_GUARDED", "INNKEEPER_LAUNCH")
+"""What is passed on, of the host and of one of its processes: by it whatever was left behind is found and ended."""
+
+
+@frozen(kw_only=True)
+class RootCommand:
+    """How the root process is started.
+
+    Args:
+        interpreter: What goes before the name of a module to run it.
+        host: ``package.module:factory``, see :mod:`innkeeper_wasm.runtime.root`; None for the driver alone.
+    """
+
+    interpreter: tuple[str, ...] = field(factory=lambda: (sys.executable, "-I", "-m"))
+    host: str | None = field(default=None)
+
+    def arguments(self, control: int) -> list[str]:
+        """Return the command line, for a control socket of this number."""
+        host = [] if self.host is None else [self.host]
+        return [*self.interpreter, _MODULE, str(control), str(os.getpid()), *host]
 
 
 class RootProcess:
@@ -51,12 +73,12 @@ class RootProcess:
         self._loop.add_reader(self._pidfd, self._ended)
 
     @classmethod
-    async def start(cls, logger: logging.Logger) -> RootProcess:
+    async def start(cls, logger: logging.Logger, command: RootCommand | None = None) -> RootProcess:
         """Start a root process, and wait until it can fork.
 
-        It is started from the thread of the event loop, whose end would end it. It gets an empty environment, no
-        input and one descriptor beside its output, and is a session of its own, so that no terminal's signal
-        reaches it.
+        It is started from the thread of the event loop, whose end would end it. It gets no environment but the mark of
+        the guard, no input and one descriptor beside its output, and is a session of its own, so that no terminal's
+        signal reaches it.
 
         Raises:
             RuntimeLostError: If it cannot be started, or ends or hangs before it is ready.
@@ -66,12 +88,12 @@ class RootProcess:
         os.set_blocking(output, False)
         try:
             process = subprocess.Popen(  # noqa: S603, ASYNC220 - our own module; the loop's thread must be its parent
-                [sys.executable, "-I", "-m", _MODULE, str(theirs.fileno()), str(os.getpid())],
+                (command or RootCommand()).arguments(theirs.fileno()),
                 stdin=subprocess.DEVNULL,
                 stdout=output_end,
                 stderr=output_end,
                 pass_fds=(theirs.fileno(),),
-                env={"LC_ALL": "C.UTF-8"},
+                env={"LC_ALL": "C.UTF-8"} | {name: os.environ[name] for name in _MARKS if name in os.environ},
                 cwd="/",
                 start_new_session=True,
             )

@@ -15,10 +15,10 @@ from attrs import field, frozen
 
 from innkeeper_wasm.driver.cache import CacheEntry, ModuleCache
 from innkeeper_wasm.driver.compiling import Compiler
-from innkeeper_wasm.driver.errors import LegacyDagError, RuntimeLostError
+from innkeeper_wasm.driver.errors import BinaryInvalidError, LegacyDagError, RuntimeLostError
 from innkeeper_wasm.driver.execution import Execution
 from innkeeper_wasm.driver.records import Callbacks, Outcome
-from innkeeper_wasm.driver.root import RootProcess
+from innkeeper_wasm.driver.root import RootCommand, RootProcess
 from innkeeper_wasm.driver.zygote import ZygoteKey
 from innkeeper_wasm.driver.zygotes import HotSetLimits, PrefixEnded, Zygotes
 from innkeeper_wasm.runtime.limits import CompileLimits, GuestLimits
@@ -60,6 +60,21 @@ class CompiledModule:
     def unknown_imports(self) -> tuple[str, ...]:
         """Imports that no guest is given; an execution would fail for them."""
         return self.facts.unknown_imports
+
+    def require_runnable(self) -> None:
+        """Refuse what could never run.
+
+        Raises:
+            LegacyDagError: If it is a legacy DAG.
+            BinaryInvalidError: If it imports what no guest is given.
+        """
+        if self.is_legacy_dag:
+            raise LegacyDagError
+        if self.unknown_imports:
+            raise BinaryInvalidError(
+                f"error linking wasm: unknown import: {', '.join(self.unknown_imports)}",
+                hint="build the workflow with a CRE SDK that this host knows",
+            )
 
 
 @frozen(kw_only=True)
@@ -105,6 +120,7 @@ class Runtime:
         hot_set: How many zygotes are kept.
         cache_entries: Most compiled modules that are kept on disk.
         cache_bytes: Most bytes of them.
+        root: How the process that forks all others is started.
 
     Raises:
         ConfigError: If the cache directory is not private.
@@ -118,7 +134,9 @@ class Runtime:
         hot_set: HotSetLimits | None = None,
         cache_entries: int = 1000,
         cache_bytes: int = 4_000_000_000,
+        root: RootCommand | None = None,
     ) -> None:
+        self._command = root
         self._logger = logger or logging.getLogger("innkeeper.wasm")
         self._compiler = Compiler(
             ModuleCache(cache_dir, max_entries=cache_entries, max_bytes=cache_bytes), self._ensure_root
@@ -129,6 +147,14 @@ class Runtime:
         self._root: RootProcess | None = None
         self._starting: asyncio.Task[RootProcess] | None = None
         self._closed = False
+
+    async def start(self) -> None:
+        """Start the process that all others are forked from, so that the first use need not wait for it.
+
+        Raises:
+            RuntimeLostError: If it cannot be started.
+        """
+        await self._ensure_root()
 
     async def compile(
         self, binary: bytes, *, text: bool = False, limits: CompileLimits | None = None
@@ -284,7 +310,7 @@ class Runtime:
 
     async def _start_root(self) -> RootProcess:
         try:
-            self._root = await RootProcess.start(self._logger)
+            self._root = await RootProcess.start(self._logger, self._command)
         finally:
             self._starting = None
         return self._root

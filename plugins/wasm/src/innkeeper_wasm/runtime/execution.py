@@ -11,7 +11,7 @@ import resource
 from typing import NoReturn
 
 from innkeeper_wasm.runtime import seccomp
-from innkeeper_wasm.runtime.guest import Guest, GuestFault, ProcessExit, Refused
+from innkeeper_wasm.runtime.guest import Guest, GuestFault, HostFactory, ProcessExit, Refused
 from innkeeper_wasm.runtime.outcome import Ending, EndingKind
 from innkeeper_wasm.runtime.process import limit_processor_time
 from innkeeper_wasm.runtime.wire import HEADER, Kind, Request, WireError, encode, header
@@ -100,14 +100,16 @@ class Execution:
         descriptor: The stream to the host; the process has no other descriptor.
         guest: The state of its imports.
         filter_: The program of :data:`innkeeper_wasm.runtime.seccomp.EXECUTION`, None where filters are not to be had.
+        wrap: What the guest's calls go through on their way to the stream, made here, in the confined process; None
+            for nothing.
     """
 
-    def __init__(self, descriptor: int, guest: Guest, filter_: bytes | None) -> None:
+    def __init__(self, descriptor: int, guest: Guest, filter_: bytes | None, wrap: HostFactory | None = None) -> None:
         self.stream = Stream(descriptor)
         try:
             request = self._request()
             self._confine(request.limits.cpu_seconds, filter_)
-            guest.begin(self.stream, request)
+            guest.begin(self.stream if wrap is None else wrap(self.stream), request)
         except (HostGone, WireError):
             os._exit(_EXIT_BROKEN)
         except Exception as error:  # noqa: BLE001 - nothing may unwind into the guest

@@ -22,20 +22,25 @@ import os
 import select
 import signal
 import socket
-import time
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from attrs import frozen
 
 from innkeeper_wasm.runtime import control
-from innkeeper_wasm.runtime.process import OOM_EXECUTION, OomScore, child_pids, close_all_but, die_with_parent
+from innkeeper_wasm.runtime.process import (
+    OOM_EXECUTION,
+    OomScore,
+    child_pids,
+    close_all_but,
+    die_with_parent,
+    end_children,
+)
 
 __all__ = ["ForkServer", "Job"]
 
 _END_SECONDS = 2.0
 """How long the root process reaps at its end; a process that takes longer to die is left to the kernel."""
-_END_POLL_SECONDS = 0.001
 
 
 @frozen
@@ -202,11 +207,5 @@ class ForkServer:
     @staticmethod
     def end() -> NoReturn:
         """End everything below this process, orphans that it adopts meanwhile too, and then it."""
-        deadline = time.monotonic() + _END_SECONDS
-        while (pids := child_pids()) and time.monotonic() < deadline:
-            for pid in pids:
-                os.kill(pid, signal.SIGKILL)
-            for pid in pids:
-                os.waitpid(pid, os.WNOHANG)
-            time.sleep(_END_POLL_SECONDS)
+        end_children(_END_SECONDS)
         os._exit(0)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from typing import Protocol
 
 from innkeeper_wasm.runtime.limits import GuestLimits
 from innkeeper_wasm.runtime.memory import LinearMemory
 from innkeeper_wasm.runtime.wire import MAX_NOTICES, Kind, Request
 
-__all__ = ["DON", "NODE", "Guest", "GuestFault", "Host", "ProcessExit", "Refused"]
+__all__ = ["DON", "NODE", "Guest", "GuestFault", "Host", "HostFactory", "ProcessExit", "Refused"]
 
 DON = 1
 NODE = 2
@@ -56,6 +57,10 @@ class Host(Protocol):
 
     def tell(self, kind: int, payload: bytes) -> None:
         """Say something that is not answered."""
+
+
+HostFactory = Callable[[Host], Host]
+"""Returns the host's end that an execution's imports get, given the one that leads to the driver."""
 
 
 class Guest:

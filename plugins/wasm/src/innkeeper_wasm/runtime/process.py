@@ -10,6 +10,7 @@ import errno
 import os
 import resource
 import signal
+import time
 from collections.abc import Iterable
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "close_all_but",
     "die_with_parent",
     "drop_capabilities",
+    "end_children",
     "forbid_new_privileges",
     "libc",
     "limit",
@@ -33,6 +35,8 @@ OOM_ZYGOTE = 500
 """``oom_score_adj`` of zygotes: killed before the host."""
 OOM_EXECUTION = 1000
 """``oom_score_adj`` of compile children and executions: killed first."""
+
+_END_POLL_SECONDS = 0.001
 
 _PR_SET_PDEATHSIG = 1
 _PR_CAPBSET_DROP = 24
@@ -116,6 +120,27 @@ def _parent(name: str) -> int | None:
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None  # Gone, or another user's.
     return int(status[status.rindex(b")") + 1 :].split()[1])
+
+
+def end_children(seconds: float) -> bool:
+    """Kill and reap the children of this process (one thread), and those that it adopts meanwhile.
+
+    Args:
+        seconds: How long it takes at most; a process that takes longer to die is left to the kernel.
+
+    Returns:
+        Whether none is left.
+    """
+    deadline = time.monotonic() + seconds
+    while pids := child_pids():
+        if time.monotonic() >= deadline:
+            return False
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        for pid in pids:
+            os.waitpid(pid, os.WNOHANG)
+        time.sleep(_END_POLL_SECONDS)
+    return True
 
 
 def close_all_but(keep: Iterable[int]) -> None:

@@ -27,7 +27,7 @@ from innkeeper_wasm.runtime.engine import new_engine
 from innkeeper_wasm.runtime.env import Env
 from innkeeper_wasm.runtime.execution import Execution
 from innkeeper_wasm.runtime.forking import ForkServer, Job
-from innkeeper_wasm.runtime.guest import Guest
+from innkeeper_wasm.runtime.guest import Guest, HostFactory
 from innkeeper_wasm.runtime.imports import WASI_MODULE, link
 from innkeeper_wasm.runtime.limits import HOST_SIDE_BYTES
 from innkeeper_wasm.runtime.mappings import Range, drop, read_only_ranges
@@ -62,9 +62,11 @@ class Zygote:
     Args:
         channel: The control socket to the driver.
         settings: The message that asked for the zygote.
+        wrap: See :class:`~innkeeper_wasm.runtime.execution.Execution`.
     """
 
-    def __init__(self, channel: socket.socket, settings: dict[str, Any]) -> None:
+    def __init__(self, channel: socket.socket, settings: dict[str, Any], wrap: HostFactory | None = None) -> None:
+        self._wrap = wrap
         self._channel = channel
         self._settings = settings
         self._memory = GuestMemory()
@@ -136,7 +138,7 @@ class Zygote:
         server = ForkServer(self._channel, oom=self._oom, own_score=OOM_ZYGOTE)
         gc.freeze()
         job = server.accept()
-        self._execution = Execution(job.descriptors[0], self._guest, self._filter)
+        self._execution = Execution(job.descriptors[0], self._guest, self._filter, self._wrap)
         return self._execution
 
     def _end(self, ending: Ending) -> NoReturn:
@@ -150,15 +152,16 @@ class Zygote:
             control.send(self._channel, control.encode(op, **fields))
 
 
-def run(job: Job) -> NoReturn:
+def run(job: Job, wrap: HostFactory | None = None) -> NoReturn:
     """Be the zygote that a job of the root process asks for.
 
     Args:
         job: Its message has ``memory_bytes``, ``version_import``, ``call_capability_parameters`` and
             ``compiled_sha256``; its descriptors are the compiled module and the control socket.
+        wrap: What calls of its executions go through; see :class:`~innkeeper_wasm.runtime.execution.Execution`.
     """
     compiled, channel = job.descriptors
-    Zygote(socket.socket(fileno=channel), job.message).run(compiled)
+    Zygote(socket.socket(fileno=channel), job.message, wrap).run(compiled)
 
 
 def load(engine: wasmtime.Engine, compiled: int, sha256: str) -> wasmtime.Module:
