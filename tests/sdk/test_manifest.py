@@ -220,6 +220,34 @@ def test_a_missing_manifest_is_refused(file: Path) -> None:
             {"processes": {"p": {"executable": "a", "helper": True, "capabilities": ["a@1.0.0"]}}},
             "processes.p.capabilities: a helper speaks no LOOP wire",
         ),
+        ({"processes": {"host": {"executable": "a"}}}, "not a process's name"),
+        ({"processes": {"p": {"executable": "a"}}}, "processes.p.capabilities: a process that is no helper serves"),
+        (
+            {"processes": {"p": {"executable": "a", "helper": True, "needs": ["q"]}, "q": {"executable": "b"}}},
+            "processes.p.needs: a helper is started before what needs it",
+        ),
+        (
+            {
+                "capabilities": [{"id": "a@1.0.0", "type": "action", "where": ["loop"]}],
+                "processes": {
+                    "p": {"executable": "a", "capabilities": ["a@1.0.0"]},
+                    "q": {"executable": "a", "capabilities": ["a@1.0.0"]},
+                },
+            },
+            "processes.q.capabilities[0]: the capability is served by p already",
+        ),
+        (
+            {
+                "capabilities": [{"id": "a@1.0.0", "type": "action", "where": ["loop"]}],
+                "processes": {"p": {"executable": "a", "capabilities": ["a@1.0.0", "a@1.0.0"]}},
+            },
+            "processes.p.capabilities[1]: the capability is served by p already",
+        ),
+        (
+            {"capabilities": [{"id": "a@1.0.0", "type": "action", "where": ["host", "loop"]}]},
+            "capabilities[0].where: no process serves it",
+        ),
+        ({"id": "innkeeper"}, "the id is the host's own"),
         ({"processes": {"p": {"executable": "a/b"}}}, "processes.p.executable: not a command"),
         (
             {"processes": {"p": {"executable": "a", "needs": ["q"]}}},

@@ -28,16 +28,23 @@ class Closing:
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
-        self._opened: list[tuple[str, Callable[[], Awaitable[None]]]] = []
+        self._opened: list[tuple[str, Callable[[], Awaitable[None]], Callable[[], float]]] = []
 
-    def add(self, what: str, close: Callable[[], Awaitable[None]]) -> None:
+    def add(
+        self,
+        what: str,
+        close: Callable[[], Awaitable[None]],
+        *,
+        seconds: Callable[[], float] = lambda: _SECONDS,
+    ) -> None:
         """Have something closed before everything that was added earlier.
 
         Args:
             what: What it is, for the log.
             close: Closes it; may be called though its opening failed half-way.
+            seconds: Returns how long that may take; asked when it is closed.
         """
-        self._opened.append((what, close))
+        self._opened.append((what, close, seconds))
 
     def add_plain(self, what: str, close: Callable[[], None]) -> None:
         """Have something closed that closes at once."""
@@ -56,14 +63,14 @@ class Closing:
         hurry = asyncio.create_task(now.wait())
         try:
             while self._opened:
-                what, close = self._opened.pop()
-                await self._close(what, asyncio.ensure_future(close()), hurry)
+                what, close, seconds = self._opened.pop()
+                await self._close(what, asyncio.ensure_future(close()), seconds(), hurry)
         finally:
             hurry.cancel()
 
-    async def _close(self, what: str, closing: asyncio.Future[Any], hurry: asyncio.Future[Any]) -> None:
+    async def _close(self, what: str, closing: asyncio.Future[Any], seconds: float, hurry: asyncio.Future[Any]) -> None:
         if not hurry.done():
-            await asyncio.wait({closing, hurry}, timeout=_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({closing, hurry}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if not closing.done() and hurry.done():
             await asyncio.wait({closing}, timeout=_HURRY_SECONDS)
         if not closing.done():

@@ -5,7 +5,7 @@ Rules of this module:
 1. Nothing here decides anything about workflows, providers or capabilities: it makes the parts and gives each what it
    needs of the others.
 2. The guard is started first and told goodbye last; whatever is closed in between, closing goes on when something
-   fails or takes too long.
+   fails or takes too long. Of processes that could not be ended it is told nothing: it ends them after the host.
 3. The control socket opens before providers are started, so that a start that hangs can be looked at.
 4. Ready: every enabled provider has started or failed, and workflows have been reconciled once.
 """
@@ -33,6 +33,7 @@ from innkeeper.engine.concurrency import ExecutionSlots
 from innkeeper.engine.environment import Environment
 from innkeeper.engine.events import Broadcast
 from innkeeper.engine.helper import pre_hook_helper
+from innkeeper.keys import load_or_create
 from innkeeper.locks import HostLock
 from innkeeper.loop.guard import Guard
 from innkeeper.modules.attributes import declare_attributes
@@ -43,12 +44,15 @@ from innkeeper.providers.catalog import Catalog, build_catalog
 from innkeeper.providers.discovery import Discovery, discover
 from innkeeper.providers.manager import Providers
 from innkeeper.providers.states import ProviderState
+from innkeeper.providers.supervising import Supervising
 from innkeeper.providers.watchdog import Watchdog
 from innkeeper.stopping import Stopping
 from innkeeper.store.database import Database
 from innkeeper.store.stores import Stores
+from innkeeper.workflows.artifacts import ARTIFACTS, ArtifactReader, Binaries
 from innkeeper.workflows.handler import Handler
 from innkeeper_sdk.errors import ManifestError
+from innkeeper_sdk.manifest import HOST_ID
 
 __all__ = ["Host"]
 
@@ -144,7 +148,7 @@ class Host:
         guard.start()
         for path in self.leftovers:
             guard.add_path(path)
-        self._closing.add("the guard", guard.close)
+        self._closing.add("the guard", lambda: self._dismiss(guard))
         database = Database(settings.database_url)
         await database.open()
         self._closing.add("the database", database.close)
@@ -154,11 +158,20 @@ class Host:
         self, catalog: Catalog, discovery: Discovery, limits: LimitTable, guard: Guard, stores: Stores
     ) -> None:
         registry = Registry(logger=logging.getLogger("innkeeper.capabilities"))
+        host_key = load_or_create(self.settings.data_dir)
+        binaries = Binaries(stores.specs.binary)
+        # Before any provider declares something: the host's own ids are nobody else's.
+        registry.declare(HOST_ID, [ARTIFACTS])
+        registry.register(HOST_ID, ArtifactReader(binaries))
         providers = Providers(
             catalog,
             settings=self.settings,
             registry=registry,
             limits=limits,
+            host_key=host_key,
+            supervise=Supervising(
+                guard=guard, registry=registry, host_public_key=host_key.public_key, app_id=self.settings.name
+            ),
             logger=logging.getLogger("innkeeper.providers"),
         )
         events = Broadcast()
@@ -184,6 +197,7 @@ class Host:
             ),
             attributes=declare_attributes(catalog.installed.values()).keys,
             kinds={declared.kind.name for declared in kinds},
+            binaries=binaries,
         )
         self._parts = _Parts(handler, providers)
         status = self._status = HostStatus(self.settings)
@@ -208,7 +222,7 @@ class Host:
         # All of it before anything is started: whoever finds the socket open may use what is behind it.
         self._closing.add("the control socket", lambda: _stop(server, events))
         self._closing.add_plain("the watchdog", watchdog.close)
-        self._closing.add("the providers", providers.close)
+        self._closing.add("the providers", providers.close, seconds=providers.close_seconds)
         self._closing.add("the workflows", handler.close)
         await server.start()
         watchdog.start()
@@ -223,6 +237,14 @@ class Host:
         for directory in (self.settings.data_dir, self.settings.socket_dir):
             lock = HostLock(directory, holder)
             self._closing.add_plain("a lock", lock.release)
+
+    async def _dismiss(self, guard: Guard) -> None:
+        left = self._parts.providers.left() if self._parts is not None else []
+        if not left:
+            await guard.close()
+            return
+        # Without a goodbye it ends what is left, as soon as this process has ended.
+        self.logger.warning("processes of providers are left; the guard ends them", extra={"processes": left})
 
     def _ready(self) -> None:
         if self._status is not None:

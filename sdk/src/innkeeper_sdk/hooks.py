@@ -19,10 +19,10 @@ from typing import Any, Protocol
 import pluggy
 from attrs import field, frozen
 
-from innkeeper_sdk.capability import Capability, Registry
+from innkeeper_sdk.capability import Capability, HostRegistry
 from innkeeper_sdk.module import LimitValue, ModuleType
 
-__all__ = ["HookSpecs", "Limits", "ProviderContext", "Service", "hookimpl", "hookspec"]
+__all__ = ["HookSpecs", "HostKey", "Limits", "ProviderContext", "Service", "hookimpl", "hookspec"]
 
 hookspec = pluggy.HookspecMarker("innkeeper")
 hookimpl = pluggy.HookimplMarker("innkeeper")
@@ -47,6 +47,28 @@ class Limits(Protocol):
         """
 
 
+class HostKey(Protocol):
+    """The host's signing key; whoever has its public half can tell what this host said."""
+
+    @property
+    def public_key(self) -> bytes:
+        """Return the public key: Ed25519, 32 bytes."""
+
+    def sign(self, prefix: str, message: bytes) -> bytes:
+        """Sign a message under a prefix.
+
+        Args:
+            prefix: What the message is, such as ``grant/1``; not empty. No two kinds of message share one.
+            message: Any bytes.
+
+        Returns:
+            The signature, 64 bytes, over ``innkeeper_sdk.signing.peer_id_payload(prefix, message)``.
+
+        Raises:
+            ValueError: The prefix is empty.
+        """
+
+
 @frozen
 class ProviderContext:
     """What a host part is given.
@@ -61,6 +83,7 @@ class ProviderContext:
         logger: Its logger.
         registry: The registry, bound to this provider.
         limits: The limits.
+        host_key: The host's signing key.
     """
 
     provider: str
@@ -70,8 +93,9 @@ class ProviderContext:
     cache_dir: Path
     runtime_dir: Path
     logger: logging.Logger
-    registry: Registry = field(repr=False)
+    registry: HostRegistry = field(repr=False)
     limits: Limits = field(repr=False)
+    host_key: HostKey = field(repr=False)
 
 
 class Service(Protocol):

@@ -12,7 +12,6 @@ Rules of this module:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
@@ -22,10 +21,12 @@ from attrs import field, frozen
 
 from innkeeper_sdk.capability import CapabilityType, Visibility
 from innkeeper_sdk.documents import Node
+from innkeeper_sdk.manifest_ids import CAPABILITY_ID, CAPABILITY_ID_LENGTH, HOST_ID, PROVIDER_ID
 
 __all__ = [
     "CAPABILITY_ID",
     "CAPABILITY_ID_LENGTH",
+    "HOST_ID",
     "MANIFEST_NAME",
     "PROVIDER_ID",
     "Attribute",
@@ -48,18 +49,6 @@ __all__ = [
 ]
 
 MANIFEST_NAME: Final = "innkeeper-provider.yaml"
-
-PROVIDER_ID: Final = re.compile(r"[a-z][a-z0-9-]{0,63}", re.ASCII)
-
-# The reference's grammar of capability ids (chainlink-common, capabilities.go), with its limit of 128 characters.
-CAPABILITY_ID: Final = re.compile(
-    r"(?P<name>[A-Za-z0-9_\-:]+)"
-    r"@(?P<version>(?:0|[1-9]\d*)\.(?:0|[1-9]\d*)\.(?:0|[1-9]\d*)"
-    r"(?:-(?:(?:0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)(?:\.(?:0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*))*))?"
-    r"(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?)",
-    re.ASCII,
-)
-CAPABILITY_ID_LENGTH: Final = 128
 
 
 class Part(Enum):

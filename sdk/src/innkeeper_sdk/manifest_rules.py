@@ -21,6 +21,7 @@ from innkeeper_sdk.documents import near_miss
 from innkeeper_sdk.manifest import (
     CAPABILITY_ID,
     CAPABILITY_ID_LENGTH,
+    HOST_ID,
     PROVIDER_ID,
     Limit,
     LimitType,
@@ -71,6 +72,8 @@ def problems_of(manifest: Manifest) -> Iterator[Problem]:
 def _identity(manifest: Manifest) -> Iterator[Problem]:
     if not PROVIDER_ID.fullmatch(manifest.id):
         yield Problem(("id",), "not an id", expected="a lower-case letter, then letters, digits and dashes, at most 64")
+    elif manifest.id == HOST_ID:
+        yield Problem(("id",), "the id is the host's own", expected="an id of the provider's own")
     if not manifest.title.strip():
         yield Problem(("title",), "the title is empty", expected="what a person calls the provider")
     try:
@@ -134,28 +137,45 @@ def _capabilities(manifest: Manifest) -> Iterator[Problem]:
 
 
 def _processes(manifest: Manifest) -> Iterator[Problem]:
-    loops = {capability.id for capability in manifest.capabilities if Part.LOOP in capability.where}
     for name, process in manifest.processes.items():
         path = ("processes", name)
-        if not _WORD.fullmatch(name):
-            yield Problem(path, "not a process's name", expected="a lower-case word", actual=repr(name))
+        if not _WORD.fullmatch(name) or name == Part.HOST.value:
+            expected = "a lower-case word that is not host"
+            yield Problem(path, "not a process's name", expected=expected, actual=repr(name))
         if not _FILE.fullmatch(process.executable):
             yield Problem((*path, "executable"), "not a command", expected="a name, without a directory")
-        for index, id_ in enumerate(process.capabilities):
-            if id_ not in loops:
-                yield Problem(
-                    (*path, "capabilities", index), "not a capability of this manifest that can run as a process"
-                )
         for index, need in enumerate(process.needs):
             if need not in manifest.processes:
                 yield _unknown((*path, "needs", index), "process", need, manifest.processes)
         if process.helper and process.capabilities:
             yield Problem((*path, "capabilities"), "a helper speaks no LOOP wire and has no capabilities")
+        if process.helper and process.needs:
+            yield Problem((*path, "needs"), "a helper is started before what needs it, and needs nothing itself")
     try:
         TopologicalSorter({name: process.needs for name, process in manifest.processes.items()}).prepare()
     except CycleError as error:
         circle = error.args[1]
         yield Problem(("processes", circle[0]), f"processes need each other: {', '.join(circle)}", actual="a circle")
+
+
+def _served(manifest: Manifest) -> Iterator[Problem]:
+    loops = {capability.id for capability in manifest.capabilities if Part.LOOP in capability.where}
+    served: dict[str, str] = {}
+    for name, process in manifest.processes.items():
+        if not process.capabilities and not process.helper:
+            yield Problem(("processes", name, "capabilities"), "a process that is no helper serves something")
+        for index, id_ in enumerate(process.capabilities):
+            path = ("processes", name, "capabilities", index)
+            if id_ not in loops:
+                yield Problem(path, "not a capability of this manifest that can run as a process")
+            elif id_ in served:
+                yield Problem(path, f"the capability is served by {served[id_]} already")
+            else:
+                served[id_] = name
+    for index, capability in enumerate(manifest.capabilities):
+        if capability.id in loops and capability.id not in served:
+            expected = "a process that lists it"
+            yield Problem(("capabilities", index, "where"), "no process serves it", expected=expected, actual="none")
 
 
 def _commands(manifest: Manifest) -> Iterator[Problem]:
@@ -216,6 +236,7 @@ _RULES: Final[Sequence[Callable[[Manifest], Iterator[Problem]]]] = (
     _modules,
     _capabilities,
     _processes,
+    _served,
     _commands,
     _attributes,
     _limits,

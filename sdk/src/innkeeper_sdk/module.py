@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from attrs import field, frozen
@@ -23,6 +24,7 @@ from innkeeper_sdk.proto.sdk.v1alpha.sdk_pb2 import (
     GetSecretsRequest,
     Requirements,
     Restrictions,
+    SecretError,
     SecretResponse,
     TeeTypeAndRegions,
 )
@@ -98,6 +100,19 @@ class ExecutionHelper(Protocol):
 
         Raises:
             InnkeeperError: The whole request was refused.
+        """
+
+    def reserve_secrets(self, request: GetSecretsRequest) -> AbstractAsyncContextManager[Sequence[SecretError | None]]:
+        """Admit a request for secrets that the module brings to its guest by itself, sealed from the host.
+
+        It counts, and is recorded and restricted, as ``get_secrets`` of the same request would be; no value is read.
+        The module fetches the secrets inside the context, which holds the request's place among those under way.
+
+        Returns:
+            A context that gives, per requested secret and in their order, None if it may be fetched, or its refusal.
+
+        Raises:
+            InnkeeperError: When it is called or entered: the whole request was refused.
         """
 
     async def node_time(self) -> int:

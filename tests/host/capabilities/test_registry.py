@@ -245,7 +245,7 @@ async def test_every_path_refuses_alike(registry: Registry, asked: str) -> None:
         assert str(caught.value) == expected
     assert registry.suggestions(WORKFLOW, asked) == ()
     assert registry.suggestions(STRANGER, asked) == ()
-    assert HIDDEN not in [info.id for info in stranger.list()]
+    assert HIDDEN not in [info.id for info in await stranger.list()]
 
 
 def test_an_endless_id_is_not_repeated_in_full(registry: Registry) -> None:
@@ -608,20 +608,69 @@ async def test_a_bound_registry_acts_as_its_provider(registry: Registry) -> None
     assert (await friend.execute(request(HIDDEN))).payload.type_url == HIDDEN
     with pytest.raises(NotFoundError):
         await stranger.execute(request(HIDDEN))
-    assert [info.id for info in friend.list()] == ["door@1.0.0", HIDDEN, "open@1.0.0"]
-    assert [info.id for info in stranger.list()] == ["door@1.0.0", "open@1.0.0"]
+    assert [info.id for info in await friend.list()] == ["door@1.0.0", HIDDEN, "open@1.0.0"]
+    assert [info.id for info in await stranger.list()] == ["door@1.0.0", "open@1.0.0"]
     assert "friend" in repr(friend)
+
+
+def test_a_provider_learns_whether_what_it_may_call_is_ready(registry: Registry) -> None:
+    friend = registry.bound("friend")
+    assert [friend.ready(asked) for asked in (HIDDEN, "open@1.0.0", "door@1.0.0")] == [True, True, True]
+    registry.unregister("owner", HIDDEN)
+    assert not friend.ready(HIDDEN)
+    registry.register("owner", Answers(HIDDEN))
+    assert friend.ready(HIDDEN)
+
+
+@pytest.mark.parametrize("asked", UNKNOWN)
+async def test_what_a_provider_may_not_call_is_never_ready_and_never_waited_for(registry: Registry, asked: str) -> None:
+    stranger = registry.bound("stranger")
+    assert not stranger.ready(asked)
+    with pytest.raises(NotFoundError) as caught:
+        await stranger.wait_ready(asked)
+    assert str(caught.value) == str(registry.not_found(asked))
+
+
+async def test_a_provider_waits_until_what_it_may_call_is_there(registry: Registry) -> None:
+    friend = registry.bound("friend")
+    await friend.wait_ready(HIDDEN)
+    registry.unregister("owner", HIDDEN)
+    waiting = asyncio.create_task(friend.wait_ready(HIDDEN))
+    await asyncio.sleep(0)
+    # A change that does not help wakes it in vain.
+    registry.unregister("friend", "door@1.0.0")
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    registry.register("owner", Answers(HIDDEN))
+    async with asyncio.timeout(5):
+        await waiting
+
+
+@pytest.mark.parametrize("take", ["grant", "withdraw"])
+async def test_who_loses_a_right_waits_no_longer(registry: Registry, take: str) -> None:
+    registry.unregister("owner", HIDDEN)
+    waiting = asyncio.create_task(registry.bound("friend").wait_ready(HIDDEN))
+    await asyncio.sleep(0)
+    if take == "grant":
+        registry.grant("friend", [])
+    else:
+        registry.withdraw("owner")
+    async with asyncio.timeout(5):
+        with pytest.raises(NotFoundError):
+            await waiting
 
 
 def test_a_bound_registry_gives_nothing_of_the_host_away(registry: Registry) -> None:
     bound = registry.bound("stranger")
     values = [getattr(bound, name) for name in dir(bound) if not name.startswith("__")]
-    assert {value.__name__ for value in values} == {"execute", "list"}
+    assert {value.__name__ for value in values} == {"execute", "list", "ready", "wait_ready"}
     assert not any(isinstance(getattr(bound, name), Registry | ProviderCaller) for name in dir(bound))
     assert not hasattr(bound, "__dict__")
 
 
-@pytest.mark.parametrize("name", ["execute", "list", "caller", "provider_id", "_caller", "registry"])
+@pytest.mark.parametrize(
+    "name", ["execute", "list", "ready", "wait_ready", "caller", "provider_id", "_caller", "registry"]
+)
 def test_a_bound_registry_cannot_be_changed(registry: Registry, name: str) -> None:
     bound = registry.bound("stranger")
     with pytest.raises(AttributeError):

@@ -24,7 +24,9 @@ def test_entries_are_listed_in_order_with_what_is_installed(command) -> None:
     assert disabled["state"] == "disabled"
     assert built["state"] == "stopped"
     assert "ID" in command("plugins", "list").stdout.splitlines()[0]
-    assert command("plugins", "list", "-o", "plain").stdout.startswith("toy\tstopped\tik-toy\t1.0\thost\t")
+    plain = command("plugins", "list", "-o", "plain").stdout.splitlines()
+    assert plain[0] == "toy\thost\thost\tstopped\t\t\tik-toy\t1.0\t"
+    assert plain[2] == "plugins.more[1]\t\thost\tdisabled\t\t\tleft-out\t\t"
 
 
 def test_nothing_is_imported_or_started(command) -> None:

@@ -38,7 +38,10 @@ def test_a_result_is_a_value_or_an_error_or_not_there_yet(execution: pb.Executio
 
 def test_what_is_absent_is_null() -> None:
     assert views.execution(pb.Execution())["finished_at"] is None
-    assert views.provider(pb.Provider())["pid"] is None
-    assert views.provider(pb.Provider(pid=3, generation=2))["generation"] == 2
+    assert views.provider(pb.Provider())["parts"] == []
+    (part,) = views.provider(pb.Provider(parts=[pb.Part(name="host")]))["parts"]
+    assert (part["pid"], part["generation"], part["since"]) == (None, None, None)
+    (part,) = views.provider(pb.Provider(parts=[pb.Part(name="p", pid=3, generation=2, since=DONE)]))["parts"]
+    assert (part["pid"], part["generation"], part["since"]) == (3, 2, "1970-01-01T00:00:01Z")
     assert views.workflow(pb.Workflow())["attributes"] == {}
     assert views.trigger(pb.Trigger())["config"] is None

@@ -137,7 +137,8 @@ def test_a_reader_that_is_gone_ends_following(command, start_host) -> None:
 def test_the_operator_sees_every_capability(command, start_host) -> None:
     start_host().wait_ready()
     listed = {row["id"]: row for row in command.json("capabilities", "list")}
-    assert set(listed) == {"toy-trigger@1.0.0", "late-trigger@1.0.0", "secret-action@1.0.0"}
+    assert set(listed) == {"artifacts@1.0.0", "toy-trigger@1.0.0", "late-trigger@1.0.0", "secret-action@1.0.0"}
+    assert (listed["artifacts@1.0.0"]["provider"], listed["artifacts@1.0.0"]["visibility"]) == ("innkeeper", "internal")
     assert listed["secret-action@1.0.0"]["visibility"] == "internal"
     shown = command.json("capabilities", "info", "toy-trigger@1.0.0")
     assert shown["methods"] == [

@@ -98,12 +98,14 @@ def test_the_references_files_parse_unchanged(write: Write) -> None:
     assert [e.enabled for e in config.entries[4:]] == [False, True, False]
 
 
-def test_the_default_set_is_the_three_providers_of_the_house() -> None:
+def test_the_default_set_is_the_providers_of_the_house() -> None:
     config = load_plugins([ROOT / "plugins.yaml"])
-    assert [str(e.package.text) for e in config.entries if e.package] == [
-        "innkeeper-wasm",
-        "innkeeper-cron",
-        "innkeeper-consensus",
+    assert [(str(e.package.text), e.grants) for e in config.entries if e.package] == [
+        ("innkeeper-wasm", ()),
+        ("innkeeper-cron", ()),
+        ("innkeeper-consensus", ()),
+        ("innkeeper-vault", ()),
+        ("innkeeper-confidential-workflows", ("vault@1.0.0", "artifacts@1.0.0")),
     ]
 
 

@@ -28,6 +28,7 @@ from innkeeper.engine.events import Broadcast, ExecutionChanged, LineWritten
 from innkeeper.loop.guard import Guard
 from innkeeper.modules.kinds import DeclaredKind
 from innkeeper.modules.messages import Messages
+from innkeeper.providers.parts import PartRow
 from innkeeper.providers.states import ProviderState, ProviderStatus, ProviderStatusRow
 from innkeeper.store.database import Database
 from innkeeper.store.executions import ExecutionRecord, ExecutionStatus, Outcome
@@ -157,7 +158,11 @@ class Handler:
 class Providers:
     def statuses(self) -> list[ProviderStatusRow]:
         status = ProviderStatus(ProviderState.FAILED, "it broke", NOW)
-        return [ProviderStatusRow("p", "P", "ik-p", "1.0", "host", status, True, "plugins.yaml:3:5")]
+        parts = (
+            PartRow("host", "host", ProviderState.STOPPED, "", NOW),
+            PartRow("worker", "loop", ProviderState.FAILED, "it broke", NOW, 7, 2),
+        )
+        return [ProviderStatusRow("p", "P", "ik-p", "1.0", "host", status, True, "plugins.yaml:3:5", parts)]
 
 
 class Nothing(Capability):
@@ -289,7 +294,11 @@ async def test_providers_are_told_with_their_reasons(world: World) -> None:
     assert (provider.id, provider.state, provider.reason) == ("p", "failed", "it broke")
     assert (provider.package, provider.version, provider.required) == ("ik-p", "1.0", True)
     assert provider.since.ToDatetime(tzinfo=UTC) == NOW
-    assert not provider.HasField("pid")
+    host, worker = provider.parts
+    assert (host.name, host.mode, host.state, host.reason) == ("host", "host", "stopped", "")
+    assert (host.HasField("pid"), host.HasField("generation")) == (False, False)
+    assert (worker.name, worker.mode, worker.state, worker.reason) == ("worker", "loop", "failed", "it broke")
+    assert (worker.pid, worker.generation, worker.since.ToDatetime(tzinfo=UTC)) == (7, 2, NOW)
 
 
 async def test_the_operator_sees_what_is_internal_and_what_is_not_ready(world: World) -> None:
@@ -470,6 +479,24 @@ async def test_only_a_development_host_simulates(folder: Path, world: World) -> 
         await world.call(lambda client: client.simulate(pb.WorkflowArtifacts(binary=b"x", file_name="x.bin")))
     with pytest.raises(ConflictError, match="on a development host only"):
         await world.call(lambda client: list(client.fire(ID)))
+    assert world.handler.asked == []
+
+
+async def test_a_secret_without_a_namespace_is_in_main(world: World) -> None:
+    artifacts = pb.WorkflowArtifacts(binary=b"x", file_name="x.bin", name="w")
+    await world.call(lambda client: client.simulate(artifacts, [pb.Secret(name="token", value="t0k3n")]))
+    assert world.handler.asked[-1][2] == "t0k3n"
+
+
+@pytest.mark.parametrize("namespaces", [("", "main"), ("main", ""), ("main", "main"), ("x", "x")])
+async def test_a_secret_that_is_sent_twice_is_refused_and_never_chosen_from(
+    world: World, namespaces: tuple[str, str]
+) -> None:
+    artifacts = pb.WorkflowArtifacts(binary=b"x", file_name="x.bin", name="w")
+    secrets = [pb.Secret(namespace=one, name="token", value=f"t0k3n of {one}") for one in namespaces]
+    with pytest.raises(UsageError, match="is given twice") as caught:
+        await world.call(lambda client: client.simulate(artifacts, secrets))
+    assert "t0k3n" not in str(caught.value)
     assert world.handler.asked == []
 
 

@@ -14,6 +14,7 @@ import pytest
 from attrs import define, evolve
 from google.protobuf.any_pb2 import Any as AnyMessage
 
+from innkeeper.engine.errors import ReplayDivergenceError
 from innkeeper.engine.helper import AttemptHelper, Services, metadata, pre_hook_helper
 from innkeeper.engine.journal import Journal
 from innkeeper.engine.limits import EngineLimits
@@ -413,6 +414,86 @@ async def test_requests_for_secrets_under_way_are_limited(attempt: Open) -> None
         assert Slow.most == 2
 
 
+async def test_a_reservation_admits_secrets_and_reads_none(world: World, attempt: Open) -> None:
+    class Unread:
+        async def get(self, owner: str, namespace: str, name: str) -> str | SecretRefusal:
+            raise AssertionError("a value was read")
+
+    request = GetSecretsRequest(requests=[SecretRequest(id="KEY"), SecretRequest(id="OTHER")], callback_id=4)
+    async with attempt(secrets=Unread()) as one:
+        async with one.helper.reserve_secrets(request) as refusals:
+            assert refusals == [None, None]
+        await one.journal.settle()
+        (entry,) = await world.stores.journal.load(ID)
+        assert (entry.callback_id, entry.value) == (4, None)
+
+
+async def test_a_reservation_counts_as_the_request_that_it_stands_for(attempt: Open) -> None:
+    async with attempt(limits={"PerWorkflow__Secrets__CallLimit": 2}) as one:
+        await one.helper.get_secrets(GetSecretsRequest(callback_id=1))
+        async with one.helper.reserve_secrets(GetSecretsRequest(callback_id=2)):
+            pass
+        with pytest.raises(LimitExceededError, match="cannot use 3, limit is 2"):
+            async with one.helper.reserve_secrets(GetSecretsRequest(callback_id=3)):
+                pass
+
+
+async def test_a_reservation_uses_its_callback_id(attempt: Open) -> None:
+    async with attempt() as one:
+        async with one.helper.reserve_secrets(GetSecretsRequest(callback_id=1)):
+            pass
+        with pytest.raises(WorkflowError, match="used twice"):
+            async with one.helper.reserve_secrets(GetSecretsRequest(callback_id=1)):
+                pass
+
+
+async def test_a_replayed_reservation_is_compared_with_what_was_asked_before(attempt: Open) -> None:
+    async with attempt() as one:
+        asked = GetSecretsRequest(requests=[SecretRequest(id="KEY")], callback_id=1)
+        async with one.helper.reserve_secrets(asked):
+            pass
+        await one.journal.settle()
+    async with attempt(replay=True) as two:
+        other = GetSecretsRequest(requests=[SecretRequest(id="ELSE")], callback_id=1)
+        late = asyncio.create_task(enter(two.helper.reserve_secrets(other)))
+        with pytest.raises(ReplayDivergenceError, match="other secrets"):
+            async with asyncio.timeout(10):
+                await asyncio.shield(two.journal.fault)
+        assert not late.done(), "the guest does not learn why its attempt is over"
+        await two.helper.close()
+        await asyncio.wait({late})
+        assert late.cancelled()
+
+
+async def enter(context: AbstractAsyncContextManager[object]) -> object:
+    async with context as entered:
+        return entered
+
+
+async def test_reservations_under_way_are_limited_together_with_requests(attempt: Open) -> None:
+    async with attempt(limits={"PerWorkflow__SecretsConcurrencyLimit": 1}) as one:
+        async with one.helper.reserve_secrets(GetSecretsRequest(callback_id=1)):
+            waiting = asyncio.create_task(
+                one.helper.get_secrets(GetSecretsRequest(requests=[SecretRequest(id="KEY")], callback_id=2))
+            )
+            done, _ = await asyncio.wait({waiting}, timeout=0.05)
+            assert not done
+        (answer,) = await asyncio.wait_for(waiting, 5)
+        assert answer.secret.value == "geheim"
+
+
+async def test_after_the_end_nothing_is_reserved(attempt: Open) -> None:
+    async with attempt(limits={"PerWorkflow__SecretsConcurrencyLimit": 1}) as one:
+        async with one.helper.reserve_secrets(GetSecretsRequest(callback_id=1)):
+            late = asyncio.create_task(enter(one.helper.reserve_secrets(GetSecretsRequest(callback_id=2))))
+            await asyncio.wait({late}, timeout=0.05)
+            await one.helper.close()
+        with pytest.raises(WorkflowError, match="over"):
+            await late
+        with pytest.raises(WorkflowError, match="over"):
+            await enter(one.helper.reserve_secrets(GetSecretsRequest(callback_id=3)))
+
+
 async def test_no_secret_reaches_the_journal_or_a_repr(world: World, attempt: Open) -> None:
     async with attempt() as one:
         await one.helper.get_secrets(GetSecretsRequest(requests=[SecretRequest(id="KEY")], callback_id=1))
@@ -581,4 +662,6 @@ async def test_a_call_leaves_only_if_it_can_be_recorded_and_its_answer_always_ca
         assert await said(one, 1) == "answer to question"
         await ends(one, one.helper.call_capability(ask(2)))
     assert len(world.action.calls) == 1
+    # Of an attempt that was ended nobody waits for what is still being stored. Writes keep their order.
+    await world.stores.database.write(lambda _: None)
     assert len(await world.stores.journal.load(ID)) == 2

@@ -79,6 +79,11 @@ async def secrets(run: Run) -> object:
     return await run.helper.get_secrets(GetSecretsRequest())
 
 
+async def reservation(run: Run) -> object:
+    async with run.helper.reserve_secrets(GetSecretsRequest()) as refusals:
+        return refusals
+
+
 async def metric(run: Run) -> object:
     run.helper.emit_metric(UserMetric(name="n", value=1.0, kind="counter", labels={}))
     return None
@@ -89,6 +94,7 @@ async def metric(run: Run) -> object:
     [
         (capability, "capability calls cannot be made during trigger subscription"),
         (secrets, "secrets calls cannot be made during trigger subscription"),
+        (reservation, "secrets calls cannot be made during trigger subscription"),
         (metric, "user metrics cannot be emitted during trigger subscription"),
     ],
 )

@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from innkeeper.engine.backoff import Backoff
 from innkeeper.engine.engine import Engine
 from innkeeper.engine.errors import TriggerRegistrationError
 from innkeeper.engine.ports import ResolvedCapability
 from innkeeper.engine.triggers import Trigger
 from innkeeper_sdk.capability import CapabilityError, ErrorCode, TriggerEvent, TriggerRegistration
 from tests.host.engine.engine_world import (
+    ACTION,
     TRIGGER,
     ScriptedModule,
     ScriptedTrigger,
@@ -61,6 +63,50 @@ async def test_a_trigger_whose_provider_went_says_so_until_it_is_back(
     (record,) = await world.ended()
     assert record.event_id == "from the new one"
     assert [event for _, event in replacement.acknowledged] == ["from the new one"]
+
+
+@pytest.mark.parametrize("first", ["its events end", "it is unregistered"])
+async def test_a_trigger_whose_process_died_is_registered_as_soon_as_the_next_one_is_there(
+    world: World, first: str
+) -> None:
+    # With pauses this long, only the capability's return can be what wakes it.
+    engine, _ = await world.started(backoff=Backoff(first=3600.0, most=3600.0))
+    died = CapabilityError("connection lost", error_code=ErrorCode.Unavailable)
+    for generation in range(2, 5):
+        trigger_before = world.trigger
+        if first == "its events end":
+            trigger_before.put(died)
+            await eventually(lambda: engine.faults)
+            assert engine.faults == [f"trigger 0 ({TRIGGER}): [14]Unavailable: connection lost"]
+            world.registry.unregister("test", TRIGGER)
+        else:
+            world.registry.unregister("test", TRIGGER)
+            trigger_before.put(died)
+            await eventually(lambda: engine.faults)
+        # Something else that changes in the registry is no reason to try.
+        world.registry.unregister("test", ACTION)
+        world.registry.register("test", world.action)
+        world.trigger = ScriptedTrigger()
+        world.registry.register("test", world.trigger)
+        await world.trigger.until(lambda: len(world.trigger.registrations) == 1)
+        await healthy(engine)
+        world.trigger.emit(f"of generation {generation}")
+        records = await world.ended(generation - 1)
+        assert records[-1].event_id == f"of generation {generation}"
+
+
+async def test_a_trigger_that_fails_at_a_capability_that_stands_waits_its_pause(world: World) -> None:
+    engine, _ = await world.started(backoff=Backoff(first=3600.0, most=3600.0))
+    world.trigger.put(CapabilityError("broken"))
+    await eventually(lambda: engine.faults)
+    # What wakes it finds the same object under the id.
+    world.registry.unregister("test", ACTION)
+    world.registry.register("test", world.action)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(world.trigger.registrations) == 1
+    async with asyncio.timeout(5):
+        await engine.close()
 
 
 async def test_one_lost_trigger_leaves_the_others_alone(world: World) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -16,7 +18,8 @@ import pytest
 
 from innkeeper.loop import guard as guard_module
 from innkeeper.loop.guard import Guard
-from innkeeper_sdk.errors import HostError
+from innkeeper.loop.spawning import Helper
+from innkeeper_sdk.errors import HostError, ProviderFailedError, UnavailableError
 
 DEADLINE = 10.0
 
@@ -235,3 +238,197 @@ async def test_closing_while_there_is_no_guard_starts_no_other(caplog: pytest.Lo
     await until(lambda: guard.pid is None)
     await guard.close()
     assert guard.pid is None
+
+
+# Says on its socket what it was given, and lives until the other end is closed or it is told to end.
+HELPER = f"""#!{sys.executable} -I
+import json, os, signal, socket, sys
+sock = socket.socket(fileno=3)
+print("to stdout", flush=True)
+print("to stderr", file=sys.stderr, flush=True)
+sock.send(json.dumps({{
+    "environ": dict(os.environ),
+    "arguments": sys.argv,
+    "session": os.getsid(0),
+    "files": sorted(map(int, os.listdir("/proc/self/fd")))[:-1],
+    "stdin": os.readlink("/proc/self/fd/0"),
+    "ignored": [n for n in range(1, 32) if n not in (9, 13, 19, 25) and signal.getsignal(n) == signal.SIG_IGN],
+}}).encode())
+if order := sock.recv(100):
+    os.kill(os.getpid(), 9) if order == b"die" else sys.exit(int(order))
+"""
+
+# A host with one helper, which it tells of; it lives until it is killed.
+HELPED_HOST = """
+import asyncio, logging, os, pathlib, socket, sys
+from innkeeper.loop.guard import Guard
+
+async def main(program):
+    guard = Guard(logging.getLogger("guard"))
+    guard.start()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    helper = await guard.spawn(program, {}, sock=theirs, output=2)
+    print(guard.pid, helper.process.pid, flush=True)
+    while True:
+        await asyncio.sleep(0.01)
+        await asyncio.to_thread(sys.stdin.readline)
+        print(guard.pid, flush=True)
+
+asyncio.run(main(pathlib.Path(sys.argv[1])))
+"""
+
+STUBBORN = "#!/bin/sh\nexec sleep 600\n"
+
+
+@pytest.fixture
+def helper_program(tmp_path: Path) -> Path:
+    path = tmp_path / "helper"
+    path.write_text(HELPER)
+    path.chmod(0o700)
+    return path
+
+
+async def spawned(guard: Guard, program: Path, environ: dict[str, str]) -> tuple[Helper, socket.socket, int]:
+    """Start a helper; return it, the other end of its socket, and what it prints."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.settimeout(DEADLINE)
+    reading, writing = os.pipe()
+    try:
+        return await guard.spawn(program, environ, sock=theirs, output=writing), ours, reading
+    except BaseException:
+        ours.close()
+        os.close(reading)
+        raise
+    finally:
+        theirs.close()
+        os.close(writing)
+
+
+async def test_a_helper_has_its_socket_its_environment_and_nothing_else(guard: Guard, helper_program: Path) -> None:
+    environ = {"A": "1", "EMPTY": "", "LONG": "x" * 100_000, "B": "a=b", "LANG": "C.UTF-8", "LC_CTYPE": "C.UTF-8"}
+    helper, sock, output = await spawned(guard, helper_program, environ)
+    told = json.loads(await asyncio.to_thread(sock.recv, 1 << 20))
+    assert told == {
+        "environ": environ,
+        "arguments": [str(helper_program)],
+        "session": helper.process.pid,
+        "files": [0, 1, 2, 3],
+        "stdin": "/dev/null",
+        "ignored": [],
+    }
+    assert guard._processes == {helper.process.pid: helper.process}
+    sock.send(b"7")
+    assert await asyncio.wait_for(helper.ended, DEADLINE) == 7
+    assert os.read(output, 100) == b"to stdout\nto stderr\n"
+    sock.close()
+    os.close(output)
+    guard.drop_process(helper.process.pid)
+
+
+async def test_the_end_of_a_helper_by_a_signal_is_told(guard: Guard, helper_program: Path) -> None:
+    helper, sock, output = await spawned(guard, helper_program, {})
+    with sock:
+        sock.send(b"die")
+        assert await asyncio.wait_for(helper.ended, DEADLINE) == -signal.SIGKILL
+    os.close(output)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [(None, "No such file"), ("", "Permission denied"), ("\x7fELF", "Exec format error")],
+)
+async def test_a_helper_that_cannot_be_run_is_told_and_the_guard_lives_on(
+    guard: Guard, tmp_path: Path, helper_program: Path, text: str | None, words: str
+) -> None:
+    path = tmp_path / "broken"
+    if text is not None:
+        path.write_text(text)
+        path.chmod(0o700 if text else 0o600)
+    with pytest.raises(ProviderFailedError, match=words):
+        await spawned(guard, path, {})
+    helper, sock, output = await spawned(guard, helper_program, {})
+    sock.send(b"0")
+    assert await asyncio.wait_for(helper.ended, DEADLINE) == 0
+    sock.close()
+    os.close(output)
+
+
+@pytest.mark.parametrize(
+    ("program", "environ"), [("relative", {}), ("/bin/true", {"A": "x\0y"}), ("/bin/true", {"A=B": "x"})]
+)
+async def test_what_cannot_be_said_to_a_program_is_refused(guard: Guard, program: str, environ: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="not a program"):
+        await spawned(guard, Path(program), environ)
+
+
+async def test_a_helper_that_nobody_waits_for_any_more_is_killed_and_forgotten(
+    guard: Guard, helper_program: Path
+) -> None:
+    first = guard.pid
+    assert first is not None
+    os.kill(first, signal.SIGSTOP)
+    spawning = asyncio.create_task(spawned(guard, helper_program, {}))
+    await asyncio.sleep(0)
+    spawning.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await spawning
+    os.kill(first, signal.SIGCONT)
+    helper, sock, output = await spawned(guard, helper_program, {})
+    await until(lambda: list(guard._processes) == [helper.process.pid])
+    sock.close()
+    os.close(output)
+
+
+async def test_a_guard_that_ends_before_it_has_answered_is_told_and_the_next_one_serves(
+    guard: Guard, helper_program: Path
+) -> None:
+    first = guard.pid
+    assert first is not None
+    os.kill(first, signal.SIGSTOP)
+    spawning = asyncio.create_task(spawned(guard, helper_program, {}))
+    await asyncio.sleep(0)
+    os.kill(first, signal.SIGKILL)
+    with pytest.raises(UnavailableError, match="guard has ended"):
+        await spawning
+    assert guard.pid is None
+    helper, sock, output = await spawned(guard, helper_program, {})
+    assert guard.pid not in (first, None)
+    sock.send(b"0")
+    assert await asyncio.wait_for(helper.ended, DEADLINE) == 0
+    sock.close()
+    os.close(output)
+
+
+async def test_the_end_of_a_helper_is_noticed_without_its_guard(guard: Guard, helper_program: Path) -> None:
+    helper, sock, output = await spawned(guard, helper_program, {})
+    first = guard.pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    await changed(guard, first)
+    assert not helper.ended.done()
+    sock.close()
+    assert await asyncio.wait_for(helper.ended, DEADLINE) is None
+    os.close(output)
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_killed_host_leaves_no_helper_though_its_guard_was_replaced(tmp_path: Path, replaced: bool) -> None:
+    program = tmp_path / "stubborn"
+    program.write_text(STUBBORN)
+    program.chmod(0o700)
+    host = subprocess.Popen(
+        [sys.executable, "-c", HELPED_HOST, str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert host.stdin is not None
+    assert host.stdout is not None
+    first, helper = map(int, host.stdout.readline().split())
+    gone = os.pidfd_open(helper)
+    if replaced:
+        os.kill(first, signal.SIGKILL)
+        answer = str(first)
+        while answer in (str(first), "None"):
+            print(file=host.stdin, flush=True)
+            answer = host.stdout.readline().strip()
+    host.kill()
+    wait_gone(gone)
+    host.communicate()

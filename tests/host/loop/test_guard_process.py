@@ -69,7 +69,7 @@ def descendants(process: subprocess.Popen[str]) -> list[int]:
 def test_it_ends_a_process_with_children_and_orphans_of_its_session(leader: subprocess.Popen[str]) -> None:
     pids = [leader.pid, *descendants(leader)]
     pidfds = [os.pidfd_open(pid) for pid in pids]
-    assert end([noted(leader.pid, leads=True)], MARK) == (3, 0)
+    assert end([noted(leader.pid, leads=True)], MARK) == (sorted(pids), [])
     wait_gone(*pidfds)
 
 
@@ -79,7 +79,7 @@ def test_it_ends_what_is_left_of_a_session_whose_leader_has_gone(leader: subproc
     leader.kill()
     leader.wait()
     pidfds = [os.pidfd_open(orphan), os.pidfd_open(child)]
-    assert end([process], MARK) == (2, 0)
+    assert end([process], MARK) == (sorted([orphan, child]), [])
     wait_gone(*pidfds)
 
 
@@ -91,7 +91,7 @@ def test_it_ends_what_has_the_hosts_mark_and_nothing_that_has_nearly_the_same() 
         subprocess.Popen(["sleep", "600"], env={"X": "INNKEEPER_GUARDED=1-2"}),
     ]
     try:
-        assert end([], b"INNKEEPER_GUARDED=1-2") == (1, 0)
+        assert end([], b"INNKEEPER_GUARDED=1-2") == ([ours.pid], [])
         assert ours.wait(DEADLINE) == -signal.SIGKILL
         assert [other.poll() for other in others] == [None, None]
     finally:
@@ -104,7 +104,7 @@ def test_it_spares_a_process_that_has_only_the_number(leader: subprocess.Popen[s
     descendants(leader)
     stranger = noted(leader.pid, leads=True)._replace(start=1)
     assert family([stranger], MARK) == {}
-    assert end([stranger], MARK) == (0, 0)
+    assert end([stranger], MARK) == ([], [])
     assert not send(leader.pid, 1, signal.SIGKILL)
     assert leader.poll() is None
 
@@ -121,10 +121,9 @@ def test_it_counts_no_zombie_and_knows_when_there_is_no_process() -> None:
 
 
 def test_it_tells_what_it_cannot_end(leader: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    descendants(leader)
+    pids = sorted([leader.pid, descendants(leader)[1]])
     monkeypatch.setattr(guard_process, "send", lambda pid, start, number: False)
-    monkeypatch.setattr(guard_process, "_KILL_SECONDS", 0.05)
-    assert end([noted(leader.pid)], MARK) == (2, 2)
+    assert end([noted(leader.pid)], MARK, seconds=0.05) == (pids, pids)
 
 
 def test_the_name_of_a_process_cannot_lie_about_its_start(tmp_path: Path) -> None:
@@ -161,9 +160,11 @@ def test_notes_add_up_and_can_be_taken_back() -> None:
     assert notes.goodbye
 
 
-@pytest.mark.parametrize("note", [b"", b"hello", b"+pid", b"+pid x 1 1", b"+pid 1 2"])
+@pytest.mark.parametrize(
+    "note", [b"", b"hello", b"+pid", b"+pid x 1 1", b"+pid 1 2", b"+pid 1 2 3", b"+pid 1 +2 1", b"-pid 1 2", b"-pid"]
+)
 def test_what_is_no_note_is_refused(note: bytes) -> None:
-    with pytest.raises(ValueError, match=r"note|invalid literal|not enough values"):
+    with pytest.raises(ValueError, match=r"note|expected \d numbers"):
         Notes().take(note)
 
 
@@ -276,3 +277,70 @@ def test_what_cannot_be_removed_is_told(tmp_path: Path, capsys: pytest.CaptureFi
         for number, handler in before.items():
             signal.signal(number, handler)
     assert "Not a directory" in capsys.readouterr().err
+
+
+def file_of(content: bytes) -> int:
+    file = os.memfd_create("program")
+    os.write(file, content)
+    return file
+
+
+def test_a_program_and_its_environment_are_read_from_wherever_the_file_stands() -> None:
+    file = file_of(b"/bin/true\0A=1\0B=\0C=a=b\0")
+    assert guard_process.read_program(file) == (b"/bin/true", {b"A": b"1", b"B": b"", b"C": b"a=b"})
+    os.close(file)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"/bin/true",
+        b"true\0",
+        b"/bin/true\0A\0",
+        b"/bin/true\0=1\0",
+        b"/bin/true\0A=1",
+        b"/bin/true\0A=1\0A=2\0",
+        b"/bin/true\0" + b"x" * (3 << 20) + b"=\0",
+    ],
+)
+def test_what_is_no_program_is_refused_and_what_came_with_it_is_closed(content: bytes) -> None:
+    handed = [file_of(content), os.open("/dev/null", os.O_RDONLY), os.open("/dev/null", os.O_RDONLY)]
+    helpers = guard_process.Helpers(Notes())
+    with pytest.raises(ValueError, match=r"program|variable|absolute path"):
+        helpers.spawn(1, handed)
+    for descriptor in handed:
+        with pytest.raises(OSError, match="Bad file"):
+            os.fstat(descriptor)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 4])
+def test_a_helper_needs_its_three_descriptors(number: int) -> None:
+    handed = [os.open("/dev/null", os.O_RDONLY) for _ in range(number)]
+    with pytest.raises(ValueError, match="unpack"):
+        guard_process.Helpers(Notes()).spawn(1, handed)
+
+
+def test_a_host_that_does_not_listen_is_told_later() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    helpers = guard_process.Helpers(Notes())
+    answers = [b"ended %d 0" % number for number in range(5000)]
+    helpers.answers = [(answer, -1) for answer in answers]
+    with ours, theirs:
+        helpers.tell(theirs)
+        assert helpers.answers, "its socket holds everything"
+        heard: list[bytes] = []
+        while len(heard) < len(answers):
+            heard.append(ours.recv(100))
+            helpers.tell(theirs)
+    assert heard == answers
+
+
+def test_answers_to_a_host_that_is_gone_are_dropped() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.close()
+    helpers = guard_process.Helpers(Notes())
+    helpers.answers = [(b"ended 1 0", -1), (b"ended 2 0", os.open("/dev/null", os.O_RDONLY))]
+    with theirs:
+        helpers.tell(theirs)
+    assert helpers.answers == []

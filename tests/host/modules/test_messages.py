@@ -304,7 +304,7 @@ def _added(module: object) -> FileDescriptorProto:
         (file("e.proto", "sdk", message("v1alpha")), "sdk.v1alpha"),
         (file("e.proto", "loop", message("New")), "loop.New"),
         (file("e.proto", "innkeeper.control.v1", message("Host", ("x", 1, STRING, ""))), "innkeeper.control.v1.Host"),
-        (file("e.proto", "innkeeper.later", message("New")), "innkeeper.later.New"),
+        (file("e.proto", "innkeeper.control.later", message("New")), "innkeeper.control.later.New"),
         (file("e.proto", "", message("innkeeper")), "innkeeper"),
     ],
 )

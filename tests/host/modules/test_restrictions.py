@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -30,6 +31,7 @@ from innkeeper_sdk.proto.sdk.v1alpha.sdk_pb2 import (
     MethodRestriction,
     Restrictions,
     Secret,
+    SecretError,
     SecretPrefixRestriction,
     SecretRequest,
     SecretResponse,
@@ -50,6 +52,7 @@ class Helper:
         self.lines: list[str] = []
         self.metrics: list[UserMetric] = []
         self.answers = 1
+        self.reserved = 0
 
     @property
     def execution_id(self) -> str:
@@ -63,6 +66,13 @@ class Helper:
     async def get_secrets(self, request: GetSecretsRequest) -> Sequence[SecretResponse]:
         self.secrets.append(request)
         return [SecretResponse(secret=Secret(id=one.id, value="v")) for one in request.requests] * self.answers
+
+    @asynccontextmanager
+    async def reserve_secrets(self, request: GetSecretsRequest) -> AsyncIterator[Sequence[SecretError | None]]:
+        self.secrets.append(request)
+        self.reserved += 1
+        yield [None for _ in request.requests] * self.answers
+        self.reserved -= 1
 
     async def node_time(self) -> int:
         return 1
@@ -263,6 +273,10 @@ async def get(helper: ExecutionHelper, *asked: tuple[str, str]) -> list[bool]:
         (secrets(9, ("a", "main")), [("a", "")], [True]),
         (secrets(9, ("a", "")), [("a", "main")], [True]),
         (secrets(9, ("a", ""), ("", "main", 0)), [("a", "")], [False]),
+        (secrets(9, ("a", "main"), ("a", "main", 0)), [("a", ""), ("a", "main")], [False, False]),
+        (secrets(9, ("", "main", 1)), [("a", ""), ("b", "main"), ("c", "")], [True, False, False]),
+        (secrets(9, ("", "", 1)), [("a", "main"), ("b", "")], [True, False]),
+        (secrets(9, ("a", "main")), [("a", "Main"), ("a", " "), ("a", " main")], [False, False, False]),
         (secrets(UNLIMITED, ("", "main", UNLIMITED)), [("a", "main")] * 20, [True] * 20),
     ],
 )  # fmt: skip
@@ -290,6 +304,53 @@ async def test_an_inner_helper_that_does_not_answer_each_secret_is_an_error(answ
     helper.answers = answers
     with pytest.raises(WorkflowError, match="not every secret was answered"):
         await wrap(secrets(9, ("a", "main")), helper).get_secrets(GetSecretsRequest(requests=[SecretRequest(id="a")]))
+
+
+# Secrets that a module fetches by itself.
+
+
+async def test_reserved_secrets_are_counted_as_those_that_are_given() -> None:
+    helper = Helper()
+    one = wrap(secrets(2, ("a", "main"), ("p", "main", 9)), helper)
+    request = GetSecretsRequest(
+        requests=[SecretRequest(id="b"), SecretRequest(id="a"), SecretRequest(id="pq", namespace="main")], callback_id=5
+    )
+    async with one.reserve_secrets(request) as refusals:
+        assert helper.reserved == 1, "the place is held while the secrets are fetched"
+        assert [refusal is None for refusal in refusals] == [False, True, True]
+        assert refusals[0] is not None
+        assert refusals[0].error == 'secret "b" in namespace "" denied by user pre-hook restrictions'
+    assert helper.reserved == 0
+    (passed,) = helper.secrets
+    assert ([item.id for item in passed.requests], passed.callback_id) == (["a", "pq"], 5)
+    assert await get(one, ("pr", "main")) == [False], "what was reserved is used up"
+
+
+async def test_a_reservation_of_which_all_is_denied_asks_for_nothing() -> None:
+    helper = Helper()
+    async with wrap(secrets(0), helper).reserve_secrets(GetSecretsRequest(requests=[SecretRequest(id="a")])) as all_:
+        assert [refusal is None for refusal in all_] == [False]
+    assert helper.secrets == []
+
+
+async def test_a_reservation_without_restrictions_of_secrets_is_passed_on() -> None:
+    helper = Helper()
+    request = GetSecretsRequest(requests=[SecretRequest(id="a")])
+    async with wrap(calls(9, (*A, 1)), helper).reserve_secrets(request) as refusals:
+        assert refusals == [None]
+    assert helper.secrets == [request]
+
+
+@pytest.mark.parametrize("answers", [0, 2])
+async def test_an_inner_helper_that_does_not_judge_each_secret_is_an_error(answers: int) -> None:
+    helper = Helper()
+    helper.answers = answers
+    context = wrap(secrets(9, ("a", "main")), helper).reserve_secrets(
+        GetSecretsRequest(requests=[SecretRequest(id="a")])
+    )
+    with pytest.raises(WorkflowError, match="not every secret was answered"):
+        async with context:
+            pass
 
 
 # Secrets inside a call's payload.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 import pytest
 from attrs import evolve, frozen
@@ -42,6 +43,7 @@ from innkeeper_sdk.proto.sdk.v1alpha.sdk_pb2 import (
     Regions,
     Requirements,
     Restrictions,
+    SecretError,
     SecretResponse,
     Tee,
     TeeType,
@@ -77,6 +79,10 @@ class Helper:
 
     async def get_secrets(self, request: GetSecretsRequest) -> Sequence[SecretResponse]:
         return []
+
+    @asynccontextmanager
+    async def reserve_secrets(self, request: GetSecretsRequest) -> AsyncIterator[Sequence[SecretError | None]]:
+        yield []
 
     async def node_time(self) -> int:
         return 1

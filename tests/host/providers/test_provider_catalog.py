@@ -234,25 +234,90 @@ BOTH = {"id": "both@1.0.0", "type": "action", "where": ["host", "loop"]}
 PROCESS = {"worker": {"executable": "worker", "capabilities": ["both@1.0.0"]}}
 
 
+def parts_of(item: CatalogEntry) -> list[tuple[str, str, str]]:
+    return [(part.name, part.mode, part.process) for part in item.parts]
+
+
 def test_where_there_is_a_choice_capabilities_run_in_the_host(site: Any, build: Build) -> None:
-    site.install("probe", capabilities=[BOTH])
-    assert one(build("{a: [{package: ik-probe}]}")).reason == ""
-
-
-def test_a_provider_that_would_be_processes_only_is_unsupported(site: Any, build: Build) -> None:
-    site.install("probe", capabilities=[BOTH], processes=PROCESS)
-    item = one(build("{a: [{package: ik-probe, mode: loop, env: {A: {$env: X}}}]}"))
-    assert (item.state, item.mode) == (ProviderState.UNSUPPORTED, "loop")
-    assert item.reason == (
-        "this version of the host does not start the process worker, the capability both@1.0.0 as a process"
-    )
-
-
-def test_a_provider_with_a_process_and_a_host_part_is_started_without_the_process(site: Any, build: Build) -> None:
     site.install("probe", capabilities=[BOTH], processes=PROCESS)
     item = one(build("{a: [{package: ik-probe}]}"))
-    assert item.starts
-    assert item.reason == "this version of the host does not start the process worker"
+    assert (item.starts, item.mode, item.reason) == (True, "host", "")
+    assert parts_of(item) == [("host", "host", "")]
+
+
+def test_the_entry_s_mode_moves_them_to_their_process(site: Any, build: Build) -> None:
+    site.install("probe", capabilities=[BOTH], processes=PROCESS)
+    item = one(build("{a: [{package: ik-probe, mode: loop, env: {A: {$env: X}}, restart: {budget: 1}}]}"))
+    assert (item.starts, item.mode, item.reason) == (True, "loop", "")
+    assert parts_of(item) == [("worker", "loop", "")]
+
+
+def test_a_helper_is_a_part_once_for_each_process_that_needs_it(site: Any, build: Build) -> None:
+    site.install(
+        "probe",
+        modules=[{"name": "probe"}],
+        capabilities=[
+            BOTH,
+            *({"id": f"{id_}@1.0.0", "type": "action", "where": ["loop"]} for id_ in ("loop", "third")),
+        ],
+        processes={
+            "aide": {"executable": "aide", "helper": True},
+            "idle": {"executable": "idle", "helper": True},
+            "worker": {"executable": "w", "capabilities": ["both@1.0.0"], "needs": ["aide", "idle"]},
+            "second": {"executable": "s", "capabilities": ["loop@1.0.0"], "needs": ["aide", "third"]},
+            "third": {"executable": "t", "capabilities": ["third@1.0.0"], "needs": ["aide"]},
+        },
+    )
+    rest = [
+        ("second", "loop", ""),
+        ("aide", "helper", "second"),
+        ("third", "loop", ""),
+        ("aide", "helper", "third"),
+    ]
+    assert parts_of(one(build("{a: [{package: ik-probe}]}"))) == [("host", "host", ""), *rest]
+    assert parts_of(one(build("{a: [{package: ik-probe, mode: loop}]}"))) == [
+        ("host", "host", ""),
+        *rest,
+        ("worker", "loop", ""),
+        ("aide", "helper", "worker"),
+        ("idle", "helper", "worker"),
+    ]
+
+
+def test_a_provider_with_processes_only_has_the_mode_of_a_process(site: Any, build: Build) -> None:
+    site.install(
+        "probe",
+        capabilities=[{"id": "loop@1.0.0", "type": "action", "where": ["loop"]}],
+        processes={
+            "aide": {"executable": "aide", "helper": True},
+            "worker": {"executable": "w", "capabilities": ["loop@1.0.0"], "needs": ["aide"]},
+        },
+    )
+    site.install("commands", commands=[{"noun": "probe", "run": "ik_probe.cli:main"}])
+    probe, commands = build("{a: [{package: ik-probe}, {package: ik-commands}]}").entries
+    assert (probe.mode, commands.mode, parts_of(commands)) == ("loop", "host", [])
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("restart: {budgte: 1}", "`restart` has no key 'budgte'"),
+        ("restart: {budget: many}", "`restart` has a budget that cannot be used"),
+        ("env: {INNKEEPER_ENVIRONMENT: development}", "plugins.a[0].env.INNKEEPER_ENVIRONMENT: is the host's own to"),
+        ("env: {INNKEEPER_LAUNCH: x}", "plugins.a[0].env.INNKEEPER_LAUNCH: is the host's own to set"),
+        ("env: {PLUGIN_UNIX_SOCKET_DIR: /tmp}", "plugins.a[0].env.PLUGIN_UNIX_SOCKET_DIR: is the host's own to set"),
+        ("env: {TMPDIR: /tmp}", "plugins.a[0].env.TMPDIR: is the host's own to set"),
+    ],
+)
+def test_what_an_entry_may_not_say_of_its_processes_fails(site: Any, build: Build, entry: str, said: str) -> None:
+    site.install("probe", capabilities=[BOTH], processes=PROCESS)
+    assert said in reason(build(f"{{a: [{{package: ik-probe, mode: loop, {entry}}}]}}"))
+
+
+@pytest.mark.parametrize("key", ["env: {A: b}", "restart: {budget: 1}"])
+def test_what_is_said_of_processes_that_are_not_started_has_no_effect(site: Any, build: Build, key: str) -> None:
+    site.install("probe", capabilities=[BOTH], processes=PROCESS)
+    assert "has no effect, none of its processes is started" in reason(build(f"{{a: [{{package: ik-probe, {key}}}]}}"))
 
 
 @pytest.mark.parametrize("parts", [{"sources": ["git"]}, {"secret_stores": ["vault"]}])
@@ -274,7 +339,7 @@ def test_a_module_of_go_is_listed_and_not_started(build: Build) -> None:
     ]
     assert (catalog.entries[0].package, catalog.entries[0].version) == ("x/y", "v1")
     assert "its entry has no capabilities" in catalog.entries[0].reason
-    assert "starts no processes of providers" in catalog.entries[1].reason
+    assert catalog.entries[1].reason == "it is a module of Go, and this version of the host starts none"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import stat
@@ -12,15 +13,17 @@ import tempfile
 import textwrap
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from innkeeper.capabilities.callers import Operator, ProviderCaller, Right, WorkflowCaller
 from innkeeper.capabilities.limits import LimitTable
 from innkeeper.capabilities.registry import Registry
 from innkeeper.config.plugins import load_plugins
 from innkeeper.config.settings import Settings, load_settings, prepare
+from innkeeper.keys import SigningKey
 from innkeeper.providers.catalog import build_catalog
 from innkeeper.providers.discovery import discover
 from innkeeper.providers.manager import Providers
@@ -28,6 +31,7 @@ from innkeeper.providers.ports import Deadlines
 from innkeeper.providers.states import ProviderState, ProviderStatusRow
 from innkeeper_sdk.errors import NotFoundError, ProviderFailedError
 
+KEY = SigningKey(Ed25519PrivateKey.generate())
 SECRET = "hunter2"  # noqa: S105 - what must not be seen
 WORKFLOW = WorkflowCaller(owner="ab" * 20, workflow_id="cd" * 32)
 
@@ -113,6 +117,10 @@ def innkeeper_services(context):
 Start = Callable[..., Awaitable[Providers]]
 
 
+def unsupervised(plan: object, registrar: object, changed: object) -> NoReturn:
+    raise AssertionError("a process is started")
+
+
 @pytest.fixture
 def settings() -> Iterator[Settings]:
     with tempfile.TemporaryDirectory(prefix="ik-") as folder:
@@ -143,6 +151,8 @@ async def make(
             settings=settings,
             registry=registry,
             limits=LimitTable(catalog.limits),
+            host_key=KEY,
+            supervise=unsupervised,
             logger=logging.getLogger("innkeeper.test.providers"),
             deadlines=Deadlines(seconds, seconds, seconds, seconds),
             environ=environ or {},
@@ -225,8 +235,9 @@ async def test_a_provider_is_given_its_own_view_of_the_host(
     assert (context.provider, context.environment) == ("probe", "production")
     assert context.config == {"key": SECRET, "depth": 3}
     assert context.logger.name == "innkeeper.test.providers.probe"
-    assert [info.id for info in context.registry.list()] == ["probe@1.0.0"]
+    assert [info.id for info in await context.registry.list()] == ["probe@1.0.0"]
     assert context.limits.get("WorkflowLimit") == 1000
+    assert context.host_key is KEY
     assert SECRET not in repr(context)
     for folder in (context.data_dir, context.cache_dir, context.runtime_dir):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -593,8 +604,7 @@ async def test_a_provider_that_is_not_started_declares_and_imports_nothing(
 ) -> None:
     loud = "raise SystemExit('imported')\n"
     site.install("off", loud, init=loud, capabilities=[{"id": "off@1.0.0", "type": "action"}])
-    both = {"id": "both@1.0.0", "type": "action", "where": ["loop"]}
-    site.install("process", loud, init=loud, capabilities=[both])
+    site.install("process", loud, init=loud, sources=["git"])
     providers = make(
         "{package: ik-off, enabled: false}, {package: ik-process}, {package: ik-missing},"
         " {moduleURI: x, installPath: .}, {moduleURI: y, installPath: .}"
@@ -620,14 +630,14 @@ async def test_a_provider_with_commands_only_is_ready_and_never_imported(
     assert row(providers).status.state is ProviderState.READY
 
 
-async def test_a_provider_whose_process_is_not_started_is_degraded_and_serves(
+async def test_a_provider_of_which_something_is_not_started_is_degraded_and_serves(
     make: Callable[..., Providers], site: Any
 ) -> None:
-    site.install("probe", WHOLE, **PARTS, processes={"worker": {"executable": "worker"}})
+    site.install("probe", WHOLE, **PARTS, sources=["git"])
     providers = make("{package: ik-probe}")
     await providers.start()
     assert row(providers).status.state is ProviderState.DEGRADED
-    assert row(providers).status.reason == "this version of the host does not start the process worker"
+    assert row(providers).status.reason == "this version of the host does not start the workflow source git"
     assert "plain" in providers.module_types()
 
 
@@ -686,9 +696,14 @@ from innkeeper.capabilities.limits import LimitTable
 from innkeeper.capabilities.registry import Registry
 from innkeeper.config.plugins import load_plugins
 from innkeeper.config.settings import load_settings, prepare
+from innkeeper.keys import load_or_create
 from innkeeper.providers.catalog import build_catalog
 from innkeeper.providers.discovery import discover
 from innkeeper.providers.manager import Providers
+from innkeeper_sdk.errors import ProviderFailedError
+
+def unsupervised(plan, registrar, changed):
+    raise ProviderFailedError("no process is started here")
 
 async def main(folder):
     places = {{key: folder + "/" + key[0] for key in ("data_dir", "cache_dir", "runtime_dir")}}
@@ -696,6 +711,7 @@ async def main(folder):
     prepare(settings)
     catalog = build_catalog(load_plugins([Path({str(root / "plugins.yaml")!r})]), discover())
     providers = Providers(catalog, settings=settings, registry=Registry(), limits=LimitTable(catalog.limits),
+                          host_key=load_or_create(settings.data_dir), supervise=unsupervised,
                           logger=logging.getLogger("x"))
     await providers.start()
     states = {{row.id: [row.status.state.value, row.status.reason] for row in providers.statuses()}}
@@ -710,8 +726,9 @@ with tempfile.TemporaryDirectory(prefix="ik-") as folder:
         env={**os.environ},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    ready = ["ready", ""]
-    assert done.stdout == f'[{{"wasm": {ready}, "cron": {ready}, "consensus": {ready}}}, []]\n'.replace("'", '"')
+    states, heavy = json.loads(done.stdout)
+    assert [states[id_] for id_ in ("wasm", "cron", "consensus")] == [["ready", ""]] * 3
+    assert heavy == []
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ from innkeeper_sdk.capability import CapabilityError, TriggerRegistration
 from innkeeper_sdk.errors import ConflictError, ProviderError, UnavailableError, WorkflowError
 from innkeeper_sdk.module import Run
 from innkeeper_sdk.proto.sdk.v1alpha.sdk_pb2 import ExecuteRequest, ExecutionResult
-from tests.host.engine.engine_world import TRIGGER, ScriptedClock, answer, eventually, forever
-from tests.host.workflows.handler_world import ATTRIBUTES, Hosted, deployment, open_handler
+from tests.host.engine.engine_world import TRIGGER, ScriptedClock, ScriptedModule, answer, eventually, forever
+from tests.host.workflows.handler_world import ATTRIBUTES, Hosted, ScriptedModules, deployment, open_handler
 
 
 async def state(handler: Handler, name: str = "my-workflow") -> WorkflowState:
@@ -130,6 +130,29 @@ async def test_a_change_of_providers_wakes_the_background(hosted: Hosted) -> Non
     hosted.modules.refuse.clear()
     hosted.handler.providers_changed()
     await eventually(lambda: hosted.modules.open)
+
+
+async def test_a_change_of_providers_that_comes_while_a_workflow_starts_is_not_missed(
+    hosted: Hosted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create, made = ScriptedModules.create, 0
+
+    async def not_yet(self: ScriptedModules, *args: Any) -> ScriptedModule:
+        nonlocal made
+        made += 1
+        if made == 1:
+            # The provider was not ready when it was asked, and is before that has been told.
+            hosted.handler.providers_changed()
+            raise UnavailableError("not ready")
+        return await create(self, *args)
+
+    monkeypatch.setattr(ScriptedModules, "create", not_yet)
+    await hosted.handler.start()
+    view = await hosted.handler.deploy(deployment())
+    assert view.state is WorkflowState.DEFERRED
+    # Of itself it would be tried again after twelve seconds.
+    await eventually(lambda: hosted.modules.open)
+    assert made == 2
 
 
 async def test_a_trigger_whose_provider_is_not_ready_defers_the_workflow(hosted: Hosted) -> None:

@@ -34,6 +34,7 @@ async def test_its_hook_gives_the_capability_and_touches_no_disk(tmp_path: Path)
         logger=logging.getLogger("innkeeper.test.consensus"),
         registry=Mock(spec_set=["execute", "list"]),
         limits=Mock(spec_set=["get"]),
+        host_key=Mock(spec_set=["public_key", "sign"]),
     )
     (found,) = manager.hook.innkeeper_capabilities(context=context)
     assert [capability.info.id for capability in found] == ["consensus@1.0.0-alpha"]

@@ -29,6 +29,7 @@ def context(path: Path, config: dict[str, Any]) -> ProviderContext:
         logger=logging.getLogger("innkeeper.test.cron"),
         registry=Mock(spec_set=["execute", "list"]),
         limits=Mock(spec_set=["get"]),
+        host_key=Mock(spec_set=["public_key", "sign"]),
     )
 
 

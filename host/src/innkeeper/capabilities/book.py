@@ -9,12 +9,14 @@ Rules of this module:
 3. plugins.yaml may only tighten a visibility. A grant names an exact id and is for one provider.
 4. An unregistered id stays declared, so that whoever may use it is told "not ready" and not "not there".
 5. What stood under an id is revoked when it is unregistered.
+6. Every change is told to those who wait for one.
 
 Not thread-safe: for the event loop's thread only.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -82,6 +84,12 @@ class Book:
         self._by_name: dict[str, dict[str, Slot]] = {}
         self._grants: dict[str, frozenset[str]] = {}
         self._granted_to: dict[str, tuple[str, ...]] = {}
+        self._next_change = asyncio.Event()
+
+    @property
+    def next_change(self) -> asyncio.Event:
+        """Return what is set when anything here has changed after now."""
+        return self._next_change
 
     def declare(
         self,
@@ -123,6 +131,7 @@ class Book:
         for declaration in declarations:
             tight = evolve(declaration, visibility=visibilities[declaration.id])
             self._add(Slot(ids[tight.id], provider_id, described(tight), tight.visibility, tight))
+        self._changed()
 
     def grant(self, provider_id: str, ids: Iterable[str]) -> None:
         """Say what a provider may use of what is internal to others, in place of what was said before.
@@ -145,6 +154,7 @@ class Book:
                 )
         self._grants[provider_id] = granted
         self._index_grants()
+        self._changed()
 
     def register(
         self,
@@ -181,6 +191,7 @@ class Book:
             slot.visibility = _tightened(provider_id, slot.declaration, visibility)
         slot.contained = Contained(capability, info=slot.info, provider_id=provider_id, logger=self._logger)
         self._add(slot)
+        self._changed()
 
     def unregister(self, provider_id: str, capability_id: str) -> None:
         """Take a capability away; it stays declared. Idempotent.
@@ -193,12 +204,14 @@ class Book:
         slot = self.named(parsed.name).get(parsed.text)
         if slot is not None:
             slot.empty()
+            self._changed()
 
     def withdraw(self, provider_id: str) -> None:
         """Forget a provider: what it registered and declared, and what it was granted. Idempotent."""
         self._forget(provider_id)
         self._grants.pop(provider_id, None)
         self._index_grants()
+        self._changed()
 
     def slots(self) -> list[Slot]:
         """Return every id that something is known of."""
@@ -253,6 +266,10 @@ class Book:
             text: tuple(sorted(provider for provider, granted in self._grants.items() if text in granted))
             for text in ids
         }
+
+    def _changed(self) -> None:
+        happened, self._next_change = self._next_change, asyncio.Event()
+        happened.set()
 
     def _of(self, provider_id: str) -> list[Slot]:
         return [slot for slot in self.slots() if slot.provider_id == provider_id]

@@ -22,11 +22,12 @@ import builtins
 import difflib
 import time
 from collections.abc import Mapping
-from typing import Literal, NoReturn, overload
+from typing import Literal, overload
 
 from attrs import evolve, frozen
 
 from innkeeper.capabilities.book import SHOWN, Book, Slot
+from innkeeper.capabilities.bound import bind
 from innkeeper.capabilities.callers import Caller, Operator, ProviderCaller, Right, WorkflowCaller, permits
 from innkeeper.capabilities.containment import unavailable
 from innkeeper.capabilities.ids import choose, parse
@@ -37,9 +38,9 @@ from innkeeper_sdk.capability import (
     CapabilityRequest,
     CapabilityResponse,
     ErrorCode,
+    HostRegistry,
     Visibility,
 )
-from innkeeper_sdk.capability import Registry as BoundRegistry
 from innkeeper_sdk.errors import NotFoundError, VerificationError
 from innkeeper_sdk.manifest import CAPABILITY_ID_LENGTH
 
@@ -154,9 +155,9 @@ class Registry(Book):
                 f"capability {resolved.info.id} did not answer in time", error_code=ErrorCode.DeadlineExceeded
             ) from None
 
-    def bound(self, provider_id: str) -> BoundRegistry:
+    def bound(self, provider_id: str) -> HostRegistry:
         """Return the registry as this provider may have it: its identity is part of the object."""
-        return _bind(self, ProviderCaller(provider_id))
+        return bind(self, ProviderCaller(provider_id))
 
     def suggestions(self, caller: Caller, capability_id: str) -> tuple[str, ...]:
         """Return ids that the operator may have meant, nearest first; nobody else is helped to guess."""
@@ -204,34 +205,3 @@ def _check_metadata(caller: Caller, request: CapabilityRequest) -> None:
             expected=f"owner {known[0]}, workflow {known[1]}",
             actual=f"owner {said[0]}, workflow {said[1]}",
         )
-
-
-def _bind(registry: Registry, caller: ProviderCaller) -> BoundRegistry:
-    # The registry and the identity are cells of these methods, no attributes: a provider cannot take another's identity
-    # by mistake. It is no wall against intent, for code in this process can read the cells too. Host parts are trusted
-    # code of the operator's choosing; the boundary is the process: what is not trusted runs in one of its own.
-    class Bound:
-        """The registry, bound to one provider."""
-
-        __slots__ = ()
-
-        async def execute(self, request: CapabilityRequest) -> CapabilityResponse:
-            """Call a capability that this provider may call.
-
-            Raises:
-                NotFoundError: There is none, or this provider may not use it.
-                CapabilityError: The call failed.
-            """
-            return await registry.call(caller, request)
-
-        def list(self) -> builtins.list[CapabilityInfo]:
-            """Return the capabilities that this provider may see, sorted by id."""
-            return [listed.info for listed in registry.list(caller)]
-
-        def __repr__(self) -> str:
-            return f"<registry bound to the provider {caller.provider_id}>"
-
-        def __reduce__(self) -> NoReturn:
-            raise TypeError("a bound registry cannot be copied or sent elsewhere")
-
-    return Bound()

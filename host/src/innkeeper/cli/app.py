@@ -23,7 +23,10 @@ COMMANDS: Final = {
 GROUPS: Final[Mapping[str, tuple[str, Mapping[str, LazyCommand]]]] = {
     "plugins": (
         "Providers: what extends this host.",
-        {"list": LazyCommand("innkeeper.cli.plugins:list_", "List what plugins.yaml names.")},
+        {
+            "list": LazyCommand("innkeeper.cli.plugins:list_", "List what plugins.yaml names, part by part."),
+            "info": LazyCommand("innkeeper.cli.plugins:info", "Show one provider, by the ID that plugins list shows."),
+        },
     ),
     "capabilities": (
         "What workflows may trigger on and call.",

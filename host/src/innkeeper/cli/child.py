@@ -6,15 +6,22 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Final
 
+from innkeeper.cli.hosts import settings_of
 from innkeeper.cli.options import Invocation
 from innkeeper.cli.provided import declared
 from innkeeper.providers.discovery import discover
 from innkeeper_sdk.command import command_line
-from innkeeper_sdk.errors import ConflictError, ExitCode
+from innkeeper_sdk.errors import ConfigError, ConflictError, ExitCode
 
-__all__ = ["run_command"]
+__all__ = ["DIRECTORY_VARIABLE", "OWNER_VARIABLE", "run_command"]
+
+# What a command cannot resolve without the host's code: the provider's own directory below the data directory, and
+# whose something is when nobody says. They are no settings: a host that the command starts does not take them for some.
+DIRECTORY_VARIABLE: Final = "INNKEEPER_PROVIDER_DIR"
+OWNER_VARIABLE: Final = "INNKEEPER_OWNER"
 
 
 def run_command(words: str, arguments: Sequence[str], invocation: Invocation) -> int:
@@ -42,7 +49,8 @@ def run_command(words: str, arguments: Sequence[str], invocation: Invocation) ->
         )
     (one,) = found
     command = command_line(one.run, arguments, locations=[one.location], prog=f"innkeeper {words}")
-    with subprocess.Popen(command, env=_environment(invocation)) as child, _passing_on(signal.SIGTERM, child):  # noqa: S603 - see above
+    environ = _environment(invocation, one.provider)
+    with subprocess.Popen(command, env=environ) as child, _passing_on(signal.SIGTERM, child):  # noqa: S603 - see above
         try:
             return _exit_code(child.wait())
         except KeyboardInterrupt:
@@ -65,8 +73,16 @@ def _exit_code(status: int) -> int:
     return 128 - status if status < 0 else status
 
 
-def _environment(invocation: Invocation) -> dict[str, str]:
+def _environment(invocation: Invocation, provider: str) -> dict[str, str]:
     environ = dict(os.environ)
+    for variable in (DIRECTORY_VARIABLE, OWNER_VARIABLE):
+        environ.pop(variable, None)
+    # Broken settings take away no command: one that needs these says so.
+    with suppress(ConfigError):
+        settings = settings_of(invocation)
+        # Where a provider's context has it too (providers.contexts).
+        environ[DIRECTORY_VARIABLE] = str(settings.data_dir / "providers" / provider)
+        environ[OWNER_VARIABLE] = settings.default_owner
     if invocation.plugins:
         environ["INNKEEPER_PLUGINS"] = os.pathsep.join(str(path.absolute()) for path in invocation.plugins)
     if invocation.settings_file is not None:

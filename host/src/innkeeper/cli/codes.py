@@ -24,6 +24,12 @@ CODES: Final[dict[str, Explanation]] = {
         "Something that the host needs from its machine is missing or refused: a file, a directory, a process, a"
         " socket. The message names it.",
     ),
+    "host-key": Explanation(
+        "The host's key cannot be used",
+        "host.key in the data directory is what this host signs with. It is made once, and only this user may read it"
+        " (mode 600): with wider permissions, another owner or damaged content the host does not start. Restore it from"
+        " a backup; if it is removed a new one is made, and whoever knew the old one takes this for another host.",
+    ),
     "usage": Explanation(
         "The command was called wrongly",
         "An argument is missing, unknown or not of the form that it must have. Add --help to the command to see"

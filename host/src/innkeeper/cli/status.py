@@ -27,6 +27,7 @@ _FIELDS: Final = {
     "started_at": "started",
     "data_dir": "data",
     "providers": "providers",
+    "processes": "processes",
     "workflows": "workflows",
 }
 _POLL_SECONDS: Final = 0.05
@@ -70,7 +71,15 @@ def _status(client: ControlClient) -> dict[str, Any]:
     from innkeeper.cli import views  # noqa: PLC0415 - protobuf, which is of no use without a host
 
     shown = views.host(client.host())
-    providers = Counter(p.state for p in client.providers())
+    listed = client.providers()
+    providers = Counter(p.state for p in listed)
+    processes = Counter(part.state for p in listed for part in p.parts if part.mode != "host")
     workflows = Counter(w.state for w in client.workflows())
     summary = "draining" if shown["draining"] else "ready" if shown["ready"] else "starting"
-    return {**shown, "summary": summary, "providers": dict(providers), "workflows": dict(workflows)}
+    return {
+        **shown,
+        "summary": summary,
+        "providers": dict(providers),
+        "processes": dict(processes),
+        "workflows": dict(workflows),
+    }

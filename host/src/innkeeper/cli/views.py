@@ -17,7 +17,7 @@ from innkeeper_sdk.proto.innkeeper.control.v1 import control_pb2 as pb
 from innkeeper_sdk.proto.sdk.v1alpha.sdk_pb2 import ExecutionResult
 from innkeeper_sdk.values import to_jsonable
 
-__all__ = ["capability", "execution", "host", "log_line", "provider", "result", "trigger", "workflow"]
+__all__ = ["capability", "execution", "host", "log_line", "part", "provider", "result", "trigger", "workflow"]
 
 
 def host(message: pb.Host) -> dict[str, Any]:
@@ -46,9 +46,21 @@ def provider(message: pb.Provider) -> dict[str, Any]:
         "reason": message.reason,
         "since": _time(message, "since"),
         "required": message.required,
+        "origin": message.origin,
+        "parts": [part(p) for p in message.parts],
+    }
+
+
+def part(message: pb.Part) -> dict[str, Any]:
+    """Return a part of a provider."""
+    return {
+        "name": message.name,
+        "mode": message.mode,
+        "state": message.state,
+        "reason": message.reason,
+        "since": _time(message, "since"),
         "pid": message.pid if message.HasField("pid") else None,
         "generation": message.generation if message.HasField("generation") else None,
-        "origin": message.origin,
     }
 
 

@@ -30,12 +30,10 @@ from innkeeper.cli.options import HostCommand, Invocation, OutputFormat, output_
 from innkeeper.cli.output import printable, show_structured, talk, trigger_lines
 from innkeeper_sdk.control import ControlClient
 from innkeeper_sdk.errors import ExitCode, InnkeeperError, UsageError, WorkflowError
+from innkeeper_sdk.namespaces import normalise
 from innkeeper_sdk.proto.innkeeper.control.v1 import control_pb2 as pb
 
 __all__ = ["run"]
-
-# What the reference calls a secret's namespace when none is given.
-_NAMESPACE: Final = "main"
 
 # With these nothing has run: the command or the host's configuration is at fault. A host that is gone was there before.
 _NO_RUN: Final = frozenset({ExitCode.USAGE, ExitCode.CONFIG, ExitCode.VERIFICATION})
@@ -114,7 +112,7 @@ class SecretOption(click.ParamType[tuple[str, pb.Secret]]):
             )
         if not _is_text(os.environ[variable]):
             self.fail(f"the value of the variable {printable(variable)} is not UTF-8", param, ctx)
-        secret = pb.Secret(namespace=namespace or _NAMESPACE, name=name, value=os.environ[variable])
+        secret = pb.Secret(namespace=normalise(namespace), name=name, value=os.environ[variable])
         return variable, secret
 
 

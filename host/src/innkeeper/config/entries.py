@@ -24,6 +24,7 @@ from innkeeper.config.packages import Package, parse_package
 from innkeeper.config.references import reference_fault
 from innkeeper.config.yaml import Reader, Scalar, is_null
 from innkeeper_sdk.documents import Fault, ListNode, MapNode, Node, Origin, ScalarNode, plain
+from innkeeper_sdk.manifest_ids import CAPABILITY_ID, CAPABILITY_ID_LENGTH, HOST_ID, PROVIDER_ID
 
 if TYPE_CHECKING:
     from innkeeper_sdk.capability import Visibility
@@ -53,7 +54,6 @@ _MAY_BE_EMPTY: Final = frozenset(("enabled", *_GO_KEYS, "grants", "capabilities"
 
 # chainlink-common, loopinstall/validation.go; its nested groups match the same texts.
 _URI: Final = re.compile(r"[\w./-]+", re.ASCII)
-_ID: Final = re.compile(r"[a-z][a-z0-9-]{0,63}", re.ASCII)
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _MODES: Final = {"host": "host", "loop": "loop"}
 
@@ -210,9 +210,10 @@ class _EntryReader(Reader):
                     self._key_fault(key, "has no effect", hint="a module is started only if it has capabilities")
         if entry.enabled:
             self._check_build(entry)
-            if entry.capabilities is not None and not _ID.fullmatch(entry.id or entry.group):
-                hint = "give it an id of lower-case letters, digits and dashes"
-                self.fault(entry.origin, self._path, f"{entry.group!r} is no provider's id", hint=hint)
+            name = entry.id or entry.group
+            if entry.capabilities is not None and (not PROVIDER_ID.fullmatch(name) or name == HOST_ID):
+                hint = "give it an id of its own, of lower-case letters, digits and dashes"
+                self.fault(entry.origin, self._path, f"{name!r} is no provider's id", hint=hint)
 
     def _check_build(self, entry: PluginEntry) -> None:
         for key, value in (
@@ -251,7 +252,7 @@ class _EntryReader(Reader):
     def _id(self, node: Node, path: str) -> str | None:
         expected = "a lower-case letter, then letters, digits and dashes, at most 64"
         text = self.text(node, path, expected)
-        if text is not None and not _ID.fullmatch(text):
+        if text is not None and not PROVIDER_ID.fullmatch(text):
             self.misfit(node, path, expected)
             return None
         return text
@@ -351,6 +352,4 @@ def _visibilities() -> Mapping[str, Visibility]:
 
 
 def _is_capability(text: str) -> bool:
-    from innkeeper_sdk.manifest import CAPABILITY_ID, CAPABILITY_ID_LENGTH  # noqa: PLC0415 - as above
-
     return len(text) <= CAPABILITY_ID_LENGTH and CAPABILITY_ID.fullmatch(text) is not None

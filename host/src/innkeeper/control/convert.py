@@ -8,6 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from innkeeper.capabilities.registry import Listed
 from innkeeper.modules.messages import Messages
+from innkeeper.providers.parts import PartRow
 from innkeeper.providers.states import ProviderStatusRow
 from innkeeper.store.executions import ExecutionRecord
 from innkeeper.store.logs import LogLine
@@ -39,6 +40,7 @@ def provider(row: ProviderStatusRow) -> pb.Provider:
         since=timestamp(row.status.since),
         required=row.required,
         origin=row.origin,
+        parts=map(_part, row.parts),
     )
 
 
@@ -115,6 +117,18 @@ def log_line(line: LogLine) -> pb.LogLine:
         execution_id=line.execution_id,
         time=timestamp(line.time),
         message=line.message,
+    )
+
+
+def _part(row: PartRow) -> pb.Part:
+    return pb.Part(
+        name=row.name,
+        mode=row.mode,
+        state=row.state.value,
+        reason=row.reason,
+        since=timestamp(row.since),
+        pid=row.pid,
+        generation=row.generation,
     )
 
 

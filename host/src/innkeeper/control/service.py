@@ -10,7 +10,7 @@ Rules of this module:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from innkeeper.capabilities.callers import Operator, Right
@@ -30,6 +30,7 @@ from innkeeper.workflows.deployment import Deployment
 from innkeeper.workflows.handler import Handler
 from innkeeper.workflows.views import WorkflowView
 from innkeeper_sdk.errors import ConflictError, LimitExceededError, NotFoundError, UsageError
+from innkeeper_sdk.namespaces import normalise
 from innkeeper_sdk.proto.innkeeper.control.v1 import control_pb2 as pb
 from innkeeper_sdk.proto.innkeeper.control.v1.control_pb2_grpc import ControlServicer
 
@@ -149,7 +150,7 @@ class ControlService(ControlServicer):
     async def SimulateWorkflow(self, request: pb.SimulateWorkflowRequest, context: _Context) -> pb.SimulatedWorkflow:
         """Deploy a workflow that only FireTrigger starts."""
         self._check_development()
-        secrets = MemorySecrets({(secret.namespace, secret.name): secret.value for secret in request.secrets})
+        secrets = MemorySecrets(_secrets(request.secrets))
         view = await self._handler.simulate(await self._deployment(request.artifacts), secrets=secrets)
         return pb.SimulatedWorkflow(workflow=self._workflow(view))
 
@@ -243,6 +244,16 @@ class ControlService(ControlServicer):
                 actual=f"environment {self._status.settings.environment}",
                 hint="use `innkeeper workflow run`, which starts one",
             )
+
+
+def _secrets(given: Iterable[pb.Secret]) -> dict[tuple[str, str], str]:
+    secrets: dict[tuple[str, str], str] = {}
+    for secret in given:
+        key = (normalise(secret.namespace), secret.name)
+        if key in secrets:
+            raise UsageError(f"the secret {secret.name[:64]!r} is given twice in the namespace {key[0][:64]!r}")
+        secrets[key] = secret.value
+    return secrets
 
 
 def _status(text: str) -> ExecutionStatus:

@@ -16,8 +16,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
 from copy import copy
 from typing import Any, Final, Self, TypeVar
 
@@ -36,6 +36,7 @@ from innkeeper_sdk.capability import CapabilityError, ErrorCode, Origin, Request
 from innkeeper_sdk.capability import CapabilityRequest as CallRequest
 from innkeeper_sdk.errors import InnkeeperError, WorkflowError
 from innkeeper_sdk.module import ExecutionHelper, UserMetric, WorkflowSpec
+from innkeeper_sdk.namespaces import normalise
 from innkeeper_sdk.proto.sdk.v1alpha.sdk_pb2 import (
     CapabilityRequest,
     CapabilityResponse,
@@ -48,9 +49,6 @@ from innkeeper_sdk.proto.sdk.v1alpha.sdk_pb2 import (
 __all__ = ["AttemptHelper", "Services", "metadata", "pre_hook_helper"]
 
 T = TypeVar("T")
-
-# What the reference calls a namespace that is not given.
-_DEFAULT_NAMESPACE: Final = "main"
 
 # The reference allows this many calls of a method for which nothing declares a limit.
 DEFAULT_CALLS: Final = 5
@@ -159,6 +157,19 @@ class AttemptHelper:
             LimitExceededError: There were too many requests.
         """
         return await self._run(self._get_secrets(request))
+
+    @asynccontextmanager
+    async def reserve_secrets(self, request: GetSecretsRequest) -> AsyncIterator[Sequence[SecretError | None]]:
+        """Admit a request for secrets that the module fetches by itself; see the SDK's contract.
+
+        Raises:
+            LimitExceededError: There were too many requests.
+        """
+        await self._run(self._admit_secrets(request))
+        async with self._services.secret_calls:
+            if self._shared.closed:
+                raise WorkflowError("the execution is over")
+            yield [None] * len(request.requests)
 
     async def node_time(self) -> int:
         """Return this node's time, in nanoseconds since the epoch."""
@@ -287,7 +298,12 @@ class AttemptHelper:
             )
 
     async def _get_secrets(self, request: GetSecretsRequest) -> list[SecretResponse]:
-        asked = [(item.id, item.namespace or _DEFAULT_NAMESPACE) for item in request.requests]
+        asked = await self._admit_secrets(request)
+        async with self._services.secret_calls:
+            return [await self._secret(name, namespace) for name, namespace in asked]
+
+    async def _admit_secrets(self, request: GetSecretsRequest) -> list[tuple[str, str]]:
+        asked = [(item.id, normalise(item.namespace)) for item in request.requests]
         call_id = CallId(request.callback_id, self._phase)
         await self._journal.relieve()
         self._journal.secrets(call_id, _digest(*(part for pair in asked for part in pair)))
@@ -298,8 +314,7 @@ class AttemptHelper:
             owner=self._spec.owner,
             workflow_id=self._spec.workflow_id,
         )
-        async with self._services.secret_calls:
-            return [await self._secret(name, namespace) for name, namespace in asked]
+        return asked
 
     async def _secret(self, name: str, namespace: str) -> SecretResponse:
         owner = self._spec.owner

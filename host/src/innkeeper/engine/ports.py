@@ -7,6 +7,7 @@ Rules of this module:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -58,6 +59,10 @@ class HostLimits(Limits, Protocol):
 
 class CapabilityRegistry(Protocol):
     """The registry as the engine uses it."""
+
+    @property
+    def next_change(self) -> asyncio.Event:
+        """Return what is set when something was registered, unregistered or permitted after now."""
 
     def resolve(self, caller: WorkflowCaller, capability_id: str) -> ResolvedCapability:
         """Return the capability that an id stands for, to this workflow.

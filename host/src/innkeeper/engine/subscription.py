@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 
 from innkeeper.capabilities.faults import class_name, contain
 from innkeeper.engine.clock import Clock, DonTime
@@ -24,6 +25,7 @@ from innkeeper_sdk.proto.sdk.v1alpha.sdk_pb2 import (
     CapabilityResponse,
     ExecuteRequest,
     GetSecretsRequest,
+    SecretError,
     SecretResponse,
     TriggerSubscriptionRequest,
 )
@@ -59,6 +61,15 @@ class SubscribeHelper:
         raise WorkflowError("capability calls cannot be made during trigger subscription")
 
     async def get_secrets(self, request: GetSecretsRequest) -> Sequence[SecretResponse]:
+        """Refuse.
+
+        Raises:
+            WorkflowError: Always.
+        """
+        del request
+        raise WorkflowError("secrets calls cannot be made during trigger subscription")
+
+    def reserve_secrets(self, request: GetSecretsRequest) -> AbstractAsyncContextManager[Sequence[SecretError | None]]:
         """Refuse.
 
         Raises:

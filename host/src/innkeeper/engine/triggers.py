@@ -6,7 +6,7 @@ Rules of this module:
    fails, or all together are too slow, those that stand are taken back.
 2. A registration that ends or fails later is made again, with growing pauses, for as long as the engine lives; until
    then the trigger says why it is silent. It is never silently dead: whatever ends its listening but ``close`` is such
-   a failure.
+   a failure. A capability that comes back, that of a process that was started again, is not kept waiting.
 3. Unregistering is repeated and never fatal: whoever refuses it is told to the log.
 """
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 
 from innkeeper.capabilities.callers import WorkflowCaller
 from innkeeper.capabilities.faults import class_name, words
@@ -78,6 +79,17 @@ class Trigger:
         """
         self._resolved = self._registry.resolve(self._caller, self.subscription.id)
         return self._resolved
+
+    async def renewed(self) -> None:
+        """Wait until its id stands for another object than the one that was found last: that one is gone for good."""
+        while True:
+            # Taken before the look, so that no change falls between the two.
+            change = self._registry.next_change
+            with suppress(InnkeeperError):
+                found = self._registry.resolve(self._caller, self.subscription.id)
+                if self._resolved is None or found.capability is not self._resolved.capability:
+                    return
+            await change.wait()
 
     async def register(self) -> None:
         """Register it at the capability that was found.
@@ -261,7 +273,9 @@ class Triggers:
     async def _register_again(self, trigger: Trigger, failures: int) -> int:
         while True:
             failures += 1
-            await asyncio.sleep(self._backoff.delay(failures))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._backoff.delay(failures)):
+                    await trigger.renewed()
             await self._take_back([trigger])
             try:
                 trigger.resolve()

@@ -6,8 +6,9 @@ Rules of this module:
    behind: a process right after its start, a path before it is made.
 2. A guard that dies is started again and told everything again; until then the host goes on.
 3. The host's environment gets a mark that its children inherit; those are ended even if they were never noted. What is
-   given an environment of its own must be noted, or end by itself when the host does.
-4. Started and used in the event loop's thread only.
+   given an environment of its own must be noted or given the mark, or end by itself when the host does.
+4. Helpers of providers' processes are started by the guard (``spawning``). It knows of each before the host does.
+5. Started and used in the event loop's thread only.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from innkeeper.loop import guard_process
-from innkeeper.loop.guard_process import Process, read_stat
+from innkeeper.loop.guard_process import Process, read_stat, receive, transmit
+from innkeeper.loop.spawning import Helper, Spawns, program
 from innkeeper_sdk.errors import HostError
 
 __all__ = ["Guard"]
@@ -65,6 +68,13 @@ class Guard:
         self._ended: asyncio.Event | None = None
         self._closing = False
         self._mark = f"{os.getpid()}-{_own_start()}"
+        self._spawns = Spawns(self._remember, self.drop_process)
+        self._up = asyncio.Event()
+
+    @property
+    def mark(self) -> tuple[str, str]:
+        """Return the variable, and its value, that is given to whatever belongs to this host."""
+        return _MARK, self._mark
 
     @property
     def pid(self) -> int | None:
@@ -102,6 +112,35 @@ class Guard:
         """Forget a process that has been waited for; unknown ones are fine."""
         if self._processes.pop(pid, None) is not None:
             self._tell(b"-pid %d" % pid)
+
+    async def spawn(self, executable: Path, environ: Mapping[str, str], *, sock: socket.socket, output: int) -> Helper:
+        """Start a helper; while there is no guard, wait for the next one. The caller bounds it with a timeout.
+
+        Args:
+            executable: Absolute; it is given no arguments.
+            environ: Its whole environment, with the mark.
+            sock: What it finds as descriptor 3; a copy stays with the caller.
+            output: A descriptor that takes what it prints, on stdout and stderr; a copy stays with the caller.
+
+        Returns:
+            The helper, noted; when it has been ended and waited for, ``drop_process`` forgets it.
+
+        Raises:
+            ProviderFailedError: The program cannot be run.
+            UnavailableError: The guard ended before it had answered.
+        """
+        file = program(executable, environ)
+        try:
+            await self._up.wait()
+            number, outcome = self._spawns.ask()
+            self._tell(b"spawn %d" % number, [file, sock.fileno(), output])
+        finally:
+            os.close(file)
+        try:
+            return await outcome
+        except asyncio.CancelledError:
+            self._spawns.unwanted(outcome)
+            raise
 
     def add_path(self, path: Path) -> None:
         """Have a file, a socket or a whole directory removed if the host does not do it itself.
@@ -166,7 +205,10 @@ class Guard:
         self._sock = ours
         self._started = time.monotonic()
         self._pidfd = os.pidfd_open(self._child.pid)
-        asyncio.get_running_loop().add_reader(self._pidfd, self._on_end)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._pidfd, self._on_end)
+        loop.add_reader(ours, self._on_answer)
+        self._up.set()
 
     def _known(self) -> int:
         notes = [*map(_note_of_process, self._processes.values()), *map(_note_of_path, self._paths)]
@@ -176,11 +218,27 @@ class Guard:
         os.lseek(file, 0, os.SEEK_SET)
         return file
 
-    def _tell(self, note: bytes) -> None:
+    def _remember(self, process: Process) -> None:
+        # The guard that started it knows it already.
+        self._processes[process.pid] = process
+
+    def _on_answer(self) -> None:
+        if self._sock is None:
+            return
+        try:
+            answer, handed = receive(self._sock)
+        except (BlockingIOError, ConnectionError):
+            return
+        if answer:
+            self._spawns.take(answer, handed)
+        else:
+            asyncio.get_running_loop().remove_reader(self._sock)  # its end is handled where it is noticed
+
+    def _tell(self, note: bytes, handed: Sequence[int] = ()) -> None:
         if self._sock is None:
             return  # the next guard is told everything
         try:
-            self._sock.send(note)
+            transmit(self._sock, note, handed)
         except TimeoutError:
             self._logger.warning("the guard does not read; it is replaced", extra={"pid": self.pid})
             if self._child is not None:
@@ -195,9 +253,12 @@ class Guard:
         loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
         child, sock = self._child, self._sock
-        self._child = self._sock = None
         if child is None or sock is None:
             raise AssertionError("the guard ended twice")
+        loop.remove_reader(sock)
+        self._hear_out(sock)
+        self._child = self._sock = None
+        self._up.clear()
         sock.close()
         status = child.wait()
         if self._closing:
@@ -208,6 +269,17 @@ class Guard:
         steady = time.monotonic() - self._started >= _STEADY_SECONDS
         self._delay = _FIRST_DELAY if steady else min(2 * self._delay, _LAST_DELAY)
         self._retry = loop.call_later(self._delay, self._again)
+
+    def _hear_out(self, sock: socket.socket) -> None:
+        # What it had sent before it ended is there to be read.
+        sock.setblocking(False)
+        try:
+            while (received := receive(sock))[0]:
+                self._spawns.take(*received)
+        except (BlockingIOError, ConnectionError):
+            pass  # that was all of it
+        finally:
+            self._spawns.guard_ended()
 
     def _again(self) -> None:
         try:

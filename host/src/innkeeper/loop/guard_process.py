@@ -3,16 +3,24 @@
 Rules of this module:
 
 1. It is run by its path in an interpreter of its own that loads nothing else (``python -I -S``): it stays small, and no
-   fault of the host's environment reaches it. So it imports the standard library alone, and only what it needs.
+   fault of the host's environment reaches it. So it imports the standard library alone, and only what it needs, and
+   it is one file, though a long one.
 2. It reads notes from the host until the host says goodbye (then it ends) or is gone (then it cleans, and ends).
 3. It kills by process descriptor after it has compared start times: a process id may belong to somebody else by now.
 4. It first stops what it will kill, until nothing new appears, so that no fork slips through.
 5. Besides what was noted it ends whatever has the host's mark in its environment: children inherit it, so a process
    that some provider started and nobody noted is found all the same.
+6. It starts helpers for the host: as their parent it learns how they end, and no thread of the host is theirs. It knows
+   of a helper before the host does, and never waits for the host to listen.
 
 Notes are one datagram each: ``+pid <pid> <start time> <leads its session: 0|1>``, ``-pid <pid>``, ``+path <path>``,
-``-path <path>``, ``bye``. Notes sent before the host died are read after its death: the kernel keeps them. What was
-known when the guard started stands in a file, notes with a NUL behind each.
+``-path <path>``, ``spawn <number>``, ``bye``. Notes sent before the host died are read after its death: the kernel
+keeps them. What was known when the guard started stands in a file, notes with a NUL behind each.
+
+A ``spawn`` brings three descriptors: a file with the program's path and its environment, a NUL behind each; its socket,
+which it finds as number 3; and what takes its output. It is answered by ``spawned <number> <pid> <start time>`` with a
+descriptor of the process, or by ``failed <number> <errno>``; in the end by ``ended <number> <status>``, a negative
+status being the signal.
 """
 
 from __future__ import annotations
@@ -23,6 +31,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 # A datagram of the kernel's longest path, PATH_MAX, and its verb.
@@ -30,6 +39,15 @@ NOTE_BYTES = 4096 + 16
 
 # proc(5), /proc/<pid>/stat: what follows the name in parentheses, from field 3.
 _STATE, _PPID, _SESSION, _START = 0, 1, 3, 19
+
+# Signals that are the host's business: the guard ignores them, and what it starts does not inherit that.
+_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
+
+# The descriptor by which a helper finds its socket, behind the three that every process has.
+HELPER_SOCKET = 3
+
+# The kernel takes no argument or variable of more than 128 KiB, and all of them together are at most a few of those.
+_PROGRAM_BYTES = 2 << 20
 
 # How long processes may take to be gone after SIGKILL; one in an uninterruptible system call takes what it takes.
 _KILL_SECONDS = 2.0
@@ -74,12 +92,144 @@ class Notes:
         elif verb == b"-path":
             self.paths.pop(rest, None)
         elif verb == b"+pid":
-            pid, start, leads = (int(number) for number in rest.split())
+            pid, start, leads = _numbers(rest, 3)
+            if leads not in (0, 1):
+                raise ValueError(f"no note: {note[:64]!r}")
             self.processes[pid] = Process(pid, start, bool(leads))
         elif verb == b"-pid":
-            self.processes.pop(int(rest), None)
+            (pid,) = _numbers(rest, 1)
+            self.processes.pop(pid, None)
         else:
             raise ValueError(f"no note: {note[:64]!r}")
+
+
+class Helpers:
+    """The processes that the guard starts for the host.
+
+    Args:
+        notes: Where they are noted.
+    """
+
+    def __init__(self, notes: Notes) -> None:
+        self.answers: list[tuple[bytes, int]] = []
+        self._notes = notes
+        self._living: dict[int, tuple[int, int]] = {}
+
+    def spawn(self, number: int, handed: list[int]) -> int | None:
+        """Start one.
+
+        Args:
+            number: What the host knows it by.
+            handed: The descriptors of its program, its socket and its output; they are closed.
+
+        Returns:
+            A descriptor that is readable when it has ended; None if it could not be started.
+
+        Raises:
+            ValueError: What is to be started is not said as it must be.
+        """
+        try:
+            program, sock, output = handed
+            path, environ = read_program(program)
+            actions = [
+                (os.POSIX_SPAWN_OPEN, 0, b"/dev/null", os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, output, 1),
+                (os.POSIX_SPAWN_DUP2, output, 2),
+                (os.POSIX_SPAWN_DUP2, sock, HELPER_SOCKET),
+            ]
+            pid = os.posix_spawn(path, [path], environ, file_actions=actions, setsid=True, setsigdef=_IGNORED)
+        except OSError as error:
+            self.answers.append((b"failed %d %d" % (number, error.errno or 0), -1))
+            return None
+        finally:
+            for descriptor in handed:
+                os.close(descriptor)
+        stat = read_stat(pid)
+        if stat is None:
+            raise ValueError("/proc does not show a child that has not been waited for")
+        self._notes.processes[pid] = Process(pid, stat.start, leads=True)
+        descriptor = os.pidfd_open(pid)
+        self._living[descriptor] = (number, pid)
+        self.answers.append((b"spawned %d %d %d" % (number, pid, stat.start), os.dup(descriptor)))
+        return descriptor
+
+    def ended(self, descriptor: int) -> bool:
+        """Take note that a helper has ended; return whether the descriptor is of one."""
+        if descriptor not in self._living:
+            return False
+        number, pid = self._living.pop(descriptor)
+        _, status = os.waitpid(pid, 0)
+        os.close(descriptor)
+        self.answers.append((b"ended %d %d" % (number, os.waitstatus_to_exitcode(status)), -1))
+        return True
+
+    def tell(self, sock: socket.socket) -> None:
+        """Send the answers that the host's socket has room for."""
+        while self.answers:
+            answer, descriptor = self.answers[0]
+            try:
+                transmit(sock, answer, [descriptor] if descriptor >= 0 else [], socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                pass  # the host is gone, which is noticed where notes are read
+            self.answers.pop(0)
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+def _numbers(text: bytes, count: int) -> list[int]:
+    fields = text.split(b" ")
+    if len(fields) != count or not all(field.isdigit() for field in fields):
+        raise ValueError(f"expected {count} numbers, found {text[:64]!r}")
+    return [int(field) for field in fields]
+
+
+def read_program(file: int) -> tuple[bytes, dict[bytes, bytes]]:
+    """Return the path and the environment that a file says, a NUL behind each.
+
+    Raises:
+        ValueError: It says them otherwise.
+    """
+    text = b""
+    while chunk := os.pread(file, _PROGRAM_BYTES, len(text)):
+        text += chunk
+        if len(text) > _PROGRAM_BYTES:
+            raise ValueError("a program with its environment is too long")
+    path, *variables = text.split(b"\0")
+    if not path.startswith(b"/") or not variables or variables.pop() != b"":
+        raise ValueError(f"expected an absolute path and variables, a NUL behind each, found {text[:64]!r}")
+    environ = {}
+    for variable in variables:
+        name, equals, value = variable.partition(b"=")
+        if not name or not equals or name in environ:
+            raise ValueError(f"expected a variable, once, found {name[:64]!r}")
+        environ[name] = value
+    return path, environ
+
+
+def transmit(sock: socket.socket, note: bytes, handed: Sequence[int] = (), flags: int = 0) -> None:
+    """Send one note or answer, with descriptors."""
+    # socket.send_fds does not pass its flags on (python/cpython, Lib/socket.py).
+    descriptors = b"".join(descriptor.to_bytes(4, sys.byteorder) for descriptor in handed)
+    sock.sendmsg([note], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)] if descriptors else [], flags)
+
+
+def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
+    """Return one note and the descriptors that came with it.
+
+    Raises:
+        BlockingIOError: There is none.
+        ConnectionError: The host is gone.
+    """
+    flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+    note, ancillary, *_ = sock.recvmsg(NOTE_BYTES, socket.CMSG_SPACE(3 * 4), flags)
+    return note, [
+        int.from_bytes(data[at : at + 4], sys.byteorder)
+        for level, kind, data in ancillary
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+        for at in range(0, len(data) - 3, 4)
+    ]
 
 
 def read_stat(pid: int) -> Stat | None:
@@ -95,30 +245,43 @@ def read_stat(pid: int) -> Stat | None:
 
 
 def wait_for_end(notes: Notes, sock: socket.socket, host: int) -> None:
-    """Take notes until the host says goodbye or is gone.
+    """Take notes and start helpers until the host says goodbye or is gone.
 
     Args:
         notes: Where they go.
         sock: The host's notes, one datagram each.
         host: A descriptor of the host's process.
     """
+    helpers = Helpers(notes)
     poll = select.poll()
-    poll.register(sock, select.POLLIN)
     poll.register(host, select.POLLIN)
     gone = False
     while not (notes.goodbye or gone):
-        gone = any(fd == host for fd, _ in poll.poll())
+        helpers.tell(sock)
+        poll.register(sock, select.POLLIN | (select.POLLOUT if helpers.answers else 0))
+        ready = {descriptor for descriptor, _ in poll.poll()}
+        gone = host in ready
+        for descriptor in ready:
+            if helpers.ended(descriptor):
+                poll.unregister(descriptor)
         while not notes.goodbye:
             try:
-                note = sock.recv(NOTE_BYTES, socket.MSG_DONTWAIT)
+                note, handed = receive(sock)
             except BlockingIOError:
                 break
             except ConnectionError:
-                note = b""
+                note, handed = b"", []
             if not note:
                 gone = True
                 break
-            notes.take(note)
+            verb, _, rest = note.partition(b" ")
+            if verb == b"spawn":
+                (number,) = _numbers(rest, 1)
+                started = helpers.spawn(number, handed)
+                if started is not None:
+                    poll.register(started, select.POLLIN)
+            else:
+                notes.take(note)
 
 
 def marked(mark: bytes) -> set[int]:
@@ -176,21 +339,32 @@ def send(pid: int, start: int, number: int) -> bool:
     return True
 
 
-def end(processes: list[Process], mark: bytes) -> tuple[int, int]:
-    """Kill processes with all that belongs to them; return how many there were, and how many could not be ended."""
+def end(processes: list[Process], mark: bytes, seconds: float = _KILL_SECONDS) -> tuple[list[int], list[int]]:
+    """Kill processes with all that belongs to them.
+
+    Args:
+        processes: The processes.
+        mark: ``NAME=value``: what has it in its environment belongs to them.
+        seconds: How long to wait until they are gone.
+
+    Returns:
+        The process ids of all that were found, and of those among them that could not be ended.
+    """
     stopped: dict[int, int] = {}
+    deadline = time.monotonic() + seconds
     while fresh := {pid: start for pid, start in family(processes, mark).items() if stopped.get(pid) != start}:
         for pid, start in fresh.items():
             send(pid, start, signal.SIGSTOP)
         stopped.update(fresh)
+        if time.monotonic() > deadline:
+            break  # what cannot be stopped may fork for ever
     for pid, start in stopped.items():
         send(pid, start, signal.SIGKILL)
-    deadline = time.monotonic() + _KILL_SECONDS
     left = stopped
     while left and time.monotonic() < deadline:
         left = {pid: start for pid, start in left.items() if _lives(pid, start)}
         time.sleep(0.002 if left else 0)
-    return len(stopped), len(left)
+    return sorted(stopped), sorted(left)
 
 
 def _lives(pid: int, start: int) -> bool:
@@ -218,11 +392,13 @@ def main(arguments: list[str]) -> int:
             and the host's mark.
     """
     # What ends the host, a terminal's Ctrl-C or a service manager, must not end its guard first.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE):
+    for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     with open("/proc/self/comm", "w") as file:
         file.write("innkeeper-guard")
     sock, host, known = (int(argument) for argument in arguments[:3])
+    for descriptor in (sock, host):
+        os.set_inheritable(descriptor, False)
     notes = Notes()
     with open(known, "rb") as first:
         for note in first.read().split(b"\0")[:-1]:
@@ -232,13 +408,13 @@ def main(arguments: list[str]) -> int:
     if notes.goodbye:
         return 0
     ended, left = end(list(notes.processes.values()), os.fsencode(arguments[3]))
-    faults = [f"{left} processes cannot be ended"] if left else []
+    faults = [f"the processes {', '.join(map(str, left))} cannot be ended"] if left else []
     for path in notes.paths:
         try:
             remove(path)
         except OSError as error:
             faults.append(str(error))
-    print("; ".join([f"guard: the host is gone, {ended} processes of it were left", *faults]), file=sys.stderr)
+    print("; ".join([f"guard: the host is gone, {len(ended)} processes of it were left", *faults]), file=sys.stderr)
     return 1 if faults else 0
 
 

@@ -31,8 +31,8 @@ _WELL_KNOWN: Final = (
 )  # fmt: skip
 # Every release of protoc has another version of this file; it carries options and is nobody's payload.
 _DESCRIPTOR_FILE: Final = "google/protobuf/descriptor.proto"
-# Packages that are reserved with everything below them, though not all of it is loaded.
-_RESERVED: Final = ("google.protobuf", "innkeeper")
+# Packages that are reserved with everything above and below them, though not all of it is loaded.
+_RESERVED: Final = ("google.protobuf", "innkeeper.control")
 # Descriptors of a large provider take some hundred kilobytes.
 _MAX_SIZE: Final = 16 * 1024 * 1024
 
@@ -126,10 +126,13 @@ def _intruder(definitions: Definitions, base: Definitions) -> str | None:
         if name in base.messages or name in base.enums:
             continue
         package = descriptor.file.package
-        reserved = package in base.packages or any(f"{name}.".startswith(f"{prefix}.") for prefix in _RESERVED)
-        if reserved or name in base.packages:
+        if package in base.packages or name in base.packages or any(_overlap(name, kept) for kept in _RESERVED):
             return name
     return None
+
+
+def _overlap(one: str, other: str) -> bool:
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
 def _define(pool: DescriptorPool, files: Mapping[str, bytes], *, own: Mapping[str, bytes]) -> Definitions:

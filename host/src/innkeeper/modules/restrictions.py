@@ -14,7 +14,8 @@ The rules of counting are the reference's (chainlink-common, ``workflows/host/ex
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Final, TypeAlias
 
 from attrs import define
@@ -25,6 +26,7 @@ from innkeeper.modules.requirements import has_unknown_fields
 from innkeeper_sdk.capability import CapabilityError, ErrorCode, Origin
 from innkeeper_sdk.errors import WorkflowError
 from innkeeper_sdk.module import ExecutionHelper, UserMetric
+from innkeeper_sdk.namespaces import normalise
 from innkeeper_sdk.proto.sdk.v1alpha.sdk_pb2 import (
     CAPABILITY_RESTRICTION_TYPE_OPEN,
     CapabilityRequest,
@@ -44,7 +46,6 @@ __all__ = ["PayloadSecrets", "RestrictedHelper", "restricted"]
 PayloadSecrets: TypeAlias = Callable[[AnyMessage], Sequence[SecretRequest]]
 
 _DENIED: Final = "denied by user pre-hook restrictions"
-_NAMESPACE: Final = "main"
 _GO_ESCAPES: Final = {
     "\a": r"\a", "\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\v": r"\v", "\\": r"\\", '"': r"\"",
 }  # fmt: skip
@@ -132,17 +133,17 @@ class _Secrets:
         for entry in restrictions.restrictions:
             match entry.WhichOneof("restriction"):
                 case "exact_secret":
-                    self._exact.add((entry.exact_secret.id, _namespace(entry.exact_secret.namespace)))
+                    self._exact.add((entry.exact_secret.id, normalise(entry.exact_secret.namespace)))
                 case "prefixed_secret":
                     rule = entry.prefixed_secret
-                    self._prefixes.append(_Prefix(rule.prefix, _namespace(rule.namespace), rule.max_secrets))
+                    self._prefixes.append(_Prefix(rule.prefix, normalise(rule.namespace), rule.max_secrets))
                 case None:
                     raise _unreadable()
 
     def take(self, requests: Sequence[SecretRequest]) -> bool:
         """Count secrets if all of them are allowed together; return whether they are."""
         before = (self._left, [rule.left for rule in self._prefixes])
-        if all(self._take(request.id, _namespace(request.namespace)) for request in requests):
+        if all(self._take(request.id, normalise(request.namespace)) for request in requests):
             return True
         self._left, lefts = before
         for rule, left in zip(self._prefixes, lefts, strict=True):
@@ -218,7 +219,35 @@ class RestrictedHelper:
                 "not every secret was answered", expected=f"{len(passed)} answers", actual=str(len(answers))
             )
         rest = iter(answers)
-        return [next(rest) if yes else _denied(item) for item, yes in zip(request.requests, allowed, strict=True)]
+        return [
+            next(rest) if yes else SecretResponse(error=_denied(item))
+            for item, yes in zip(request.requests, allowed, strict=True)
+        ]
+
+    @asynccontextmanager
+    async def reserve_secrets(self, request: GetSecretsRequest) -> AsyncIterator[Sequence[SecretError | None]]:
+        """Admit a request for secrets that the module fetches by itself; a forbidden one is answered by its error.
+
+        Raises:
+            InnkeeperError: The whole request was refused.
+        """
+        if self._secrets is None:
+            async with self._helper.reserve_secrets(request) as refusals:
+                yield refusals
+            return
+        denials = [None if self._secrets.take([item]) else _denied(item) for item in request.requests]
+        passed = [item for item, denial in zip(request.requests, denials, strict=True) if denial is None]
+        if not passed:
+            yield denials
+            return
+        inner = GetSecretsRequest(requests=passed, callback_id=request.callback_id)
+        async with self._helper.reserve_secrets(inner) as refusals:
+            if len(refusals) != len(passed):
+                raise WorkflowError(
+                    "not every secret was answered", expected=f"{len(passed)} answers", actual=str(len(refusals))
+                )
+            rest = iter(refusals)
+            yield [next(rest) if denial is None else denial for denial in denials]
 
     async def node_time(self) -> int:
         """Return this node's time, in nanoseconds since the epoch."""
@@ -259,13 +288,9 @@ class RestrictedHelper:
         return True
 
 
-def _namespace(text: str) -> str:
-    return text or _NAMESPACE
-
-
-def _denied(request: SecretRequest) -> SecretResponse:
+def _denied(request: SecretRequest) -> SecretError:
     text = f"secret {_quote(request.id)} in namespace {_quote(request.namespace)} {_DENIED}"
-    return SecretResponse(error=SecretError(id=request.id, namespace=request.namespace, error=text))
+    return SecretError(id=request.id, namespace=request.namespace, error=text)
 
 
 def _unreadable() -> WorkflowError:

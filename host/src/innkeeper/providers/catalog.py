@@ -24,6 +24,7 @@ from innkeeper.config.entries import PluginEntry
 from innkeeper.config.packages import Package
 from innkeeper.config.plugins import PluginsConfig
 from innkeeper.providers.discovery import Discovered, Discovery
+from innkeeper.providers.parts import DeclaredPart, declared_parts
 from innkeeper.providers.states import ProviderState
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class CatalogEntry:
 
     @property
     def starts(self) -> bool:
-        """Whether its host part is to be started."""
+        """Whether it is to be started."""
         return self.state is ProviderState.STARTING
 
     @property
@@ -77,8 +78,16 @@ class CatalogEntry:
 
     @property
     def mode(self) -> str:
-        """Where its capabilities run: ``host`` or ``loop``."""
-        return self.entry.mode or ("host" if self.entry.module_uri is None else "loop")
+        """Where its capabilities run that have a choice, or its only parts: ``host`` or ``loop``."""
+        if self.entry.module_uri is not None:
+            return "loop"
+        only_processes = {part.mode for part in self.parts} in ({"loop"}, {"loop", "helper"})
+        return self.entry.mode or ("loop" if only_processes else "host")
+
+    @property
+    def parts(self) -> tuple[DeclaredPart, ...]:
+        """The parts that it has on this host."""
+        return declared_parts(None if self.discovered is None else self.discovered.document, self.entry.mode)
 
     def failed(self, reason: str) -> CatalogEntry:
         """Return the same entry as one that cannot be started."""
@@ -145,7 +154,7 @@ def _module_of_go(entry: PluginEntry) -> CatalogEntry:
         return evolve(joined, state=ProviderState.DISABLED)
     if entry.built_only:
         return evolve(joined, state=ProviderState.STOPPED, reason="it is not started: its entry has no capabilities")
-    reason = "it is a process, and this version of the host starts no processes of providers"
+    reason = "it is a module of Go, and this version of the host starts none"
     return evolve(joined, state=ProviderState.UNSUPPORTED, reason=reason)
 
 

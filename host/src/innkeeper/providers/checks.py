@@ -23,6 +23,7 @@ from innkeeper.capabilities.limits import declare_limits
 from innkeeper.config.references import has_reference
 from innkeeper.providers.catalog import Catalog, CatalogEntry
 from innkeeper.providers.discovery import Discovery
+from innkeeper.providers.parts import hosted
 from innkeeper.providers.states import ProviderState
 from innkeeper_sdk.documents import Node, Origin, locate, spell
 from innkeeper_sdk.errors import ConfigError, ManifestError
@@ -35,6 +36,8 @@ __all__ = ["check_entries", "config_faults", "runs_in_host"]
 _SHAPE: Final = frozenset(
     ("required", "additionalProperties", "minProperties", "maxProperties", "propertyNames", "dependentRequired")
 )
+# In the environment of a process: where it runs, whose it is, and how it speaks to the host.
+_OWN_VARIABLES: Final = ("INNKEEPER_", "PLUGIN_", "CL_", "TMPDIR")
 _NO_CONFIG: Final[Mapping[str, Any]] = {"type": "object", "maxProperties": 0}
 
 
@@ -84,9 +87,7 @@ def runs_in_host(declaration: CapabilityDeclaration, mode: str | None) -> bool:
         declaration: The capability.
         mode: What the entry asks for, where there is a choice.
     """
-    if len(declaration.where) > 1:
-        return mode != Part.LOOP.value
-    return Part.HOST in declaration.where
+    return hosted([part.value for part in declaration.where], mode)
 
 
 def _check(item: CatalogEntry) -> CatalogEntry:
@@ -116,11 +117,27 @@ def _faults(item: CatalogEntry, manifest: Manifest) -> Iterator[str]:
     parts = {part for capability in manifest.capabilities for part in capability.where}
     if entry.mode is not None and Part(entry.mode) not in parts:
         yield f"{entry.origin}: {entry.path}.mode: none of its capabilities can run as {entry.mode}"
-    if not manifest.processes:
+    yield from _process_faults(item, manifest)
+    yield from config_faults(manifest, entry.config, entry.config_node, origin=entry.origin)
+
+
+def _process_faults(item: CatalogEntry, manifest: Manifest) -> Iterator[str]:
+    from innkeeper.loop.plans import read_restart  # noqa: PLC0415 - a command that lists does not check
+
+    entry = item.entry
+    if not any(part.mode == "loop" for part in item.parts):
+        reason = "the provider has no processes" if not manifest.processes else "none of its processes is started"
         for key, value in (("env", entry.env), ("restart", entry.restart)):
             if value:
-                yield f"{entry.origin}: {entry.path}.{key}: has no effect, the provider has no processes"
-    yield from config_faults(manifest, entry.config, entry.config_node, origin=entry.origin)
+                yield f"{entry.origin}: {entry.path}.{key}: has no effect, {reason}"
+        return
+    try:
+        read_restart(entry.restart, provider=item.id, path=f"{entry.origin}: {entry.path}.restart")
+    except ConfigError as error:
+        yield str(error)
+    for name in entry.env:
+        if name.startswith(_OWN_VARIABLES):
+            yield f"{entry.origin}: {entry.path}.env.{name}: is the host's own to set"
 
 
 def _place(origin: Origin, node: Node | None, path: tuple[str | int, ...]) -> Origin:
@@ -128,22 +145,13 @@ def _place(origin: Origin, node: Node | None, path: tuple[str | int, ...]) -> Or
 
 
 def _with_parts(item: CatalogEntry, manifest: Manifest) -> CatalogEntry:
-    """Say which parts of a provider this host does not start."""
-    hosted = bool(manifest.modules or manifest.services) or any(
-        runs_in_host(capability, item.entry.mode) for capability in manifest.capabilities
-    )
-    missing = [f"the process {name}" for name in manifest.processes]
-    missing += [
-        f"the capability {capability.id} as a process"
-        for capability in manifest.capabilities
-        if not runs_in_host(capability, item.entry.mode)
-    ]
-    missing += [f"the workflow source {name}" for name in manifest.sources]
+    """Say what of a provider this host does not start."""
+    missing = [f"the workflow source {name}" for name in manifest.sources]
     missing += [f"the secret store {name}" for name in manifest.secret_stores]
     if not missing:
         return item
     reason = f"this version of the host does not start {', '.join(missing)}"
-    return evolve(item, state=item.state if hosted else ProviderState.UNSUPPORTED, reason=reason)
+    return evolve(item, state=item.state if item.parts else ProviderState.UNSUPPORTED, reason=reason)
 
 
 def _check_claims(entries: list[CatalogEntry]) -> list[CatalogEntry]:

@@ -1,4 +1,4 @@
-"""What a host part is given: its configuration, its directories, and its view of the host.
+"""What a provider is given: its configuration, its directories, and its view of the host.
 
 Rules of this module:
 
@@ -18,18 +18,22 @@ from typing import Final
 from innkeeper.config.directories import ensure_private
 from innkeeper.config.references import resolve, secrets_in
 from innkeeper.config.settings import Settings
+from innkeeper.loop.plans import ProcessPlan
 from innkeeper.providers.catalog import CatalogEntry
 from innkeeper.providers.checks import config_faults
 from innkeeper.providers.containment import Wall
+from innkeeper.providers.plans import process_plans
 from innkeeper.providers.ports import ProviderRegistry
 from innkeeper_sdk.errors import ConfigError, ProviderFailedError
-from innkeeper_sdk.hooks import Limits, ProviderContext
+from innkeeper_sdk.hooks import HostKey, Limits, ProviderContext
 from innkeeper_sdk.manifest import PROVIDER_ID, Manifest
 
 __all__ = ["Contexts"]
 
 # Below the host's directories: beside its database and sockets, not among them.
 _BELOW: Final = "providers"
+# Of all providers' processes: the path of a socket has room for no more than a short name.
+_SOCKETS: Final = "loop"
 
 
 class Contexts:
@@ -39,8 +43,10 @@ class Contexts:
         settings: The host's settings; its directories exist.
         registry: The registry.
         limits: The limits in force.
+        host_key: The host's key.
         logger: The parent of the providers' loggers.
         environ: What ``$env`` refers to.
+        commands: Where the commands that processes are started with are.
     """
 
     def __init__(
@@ -49,14 +55,18 @@ class Contexts:
         settings: Settings,
         registry: ProviderRegistry,
         limits: Limits,
+        host_key: HostKey,
         logger: logging.Logger,
         environ: Mapping[str, str],
+        commands: Path,
     ) -> None:
         self._settings = settings
         self._registry = registry
         self._limits = limits
+        self._host_key = host_key
         self._logger = logger
         self._environ = environ
+        self._commands = commands
 
     def make(self, item: CatalogEntry, manifest: Manifest, wall: Wall) -> ProviderContext:
         """Return the context of a provider that is about to be imported.
@@ -88,7 +98,27 @@ class Contexts:
             logger=self._logger.getChild(item.id),
             registry=self._registry.bound(item.id),
             limits=self._limits,
+            host_key=self._host_key,
         )
+
+    def plans(self, item: CatalogEntry, manifest: Manifest, context: ProviderContext, wall: Wall) -> list[ProcessPlan]:
+        """Return what is to be run of a provider's process parts.
+
+        Args:
+            item: Its entry.
+            manifest: Its manifest.
+            context: Its context.
+            wall: Its wall, which learns what must not be shown.
+
+        Raises:
+            ConfigError: A reference of its ``env`` cannot be resolved, or its ``restart`` is not valid.
+            ProviderFailedError: An executable is not there.
+        """
+        base = Path(item.entry.origin.file).parent
+        env = resolve(dict(item.entry.env), base=base, environ=self._environ)
+        wall.hide(secrets_in(env))
+        sockets = self._settings.socket_dir / _SOCKETS
+        return process_plans(item, manifest, context, env=env, socket_dir=sockets, commands=self._commands)
 
     def clear(self, item: CatalogEntry) -> None:
         """Remove a provider's runtime directory.

@@ -2,13 +2,12 @@
 
 Rules of this module:
 
-1. Each step of each provider (import, hooks, every start and close) has its own deadline and is contained; a failure
-   becomes the provider's state, with its reason, and undoes what the provider had registered.
+1. A failure becomes the provider's state, with its reason, and undoes what the provider had registered (``starting``).
 2. Providers start at the same time, each after those that it needs. Ids are declared before any of their code runs, in
    the order of plugins.yaml, so that who may register what does not depend on who is faster.
 3. Only ``required: true`` stops the host, and the error names the provider and says why.
-4. Capabilities are unregistered before anything is closed; closing goes in the reverse order of starting, and goes on
-   when something fails.
+4. A provider of which a part cannot be started is undone. One whose process falls later keeps its host part, and is as
+   well as its worst part; every change is told.
 
 For the event loop's thread only.
 """
@@ -18,28 +17,35 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from attrs import define, field, frozen
+from attrs import evolve, frozen
 
 from innkeeper.capabilities.faults import class_name, location
 from innkeeper.config.settings import Settings
 from innkeeper.providers.catalog import Catalog, CatalogEntry
 from innkeeper.providers.containment import Wall, WalledError
 from innkeeper.providers.contexts import Contexts
-from innkeeper.providers.loading import Parts, call_hooks, import_plugin
+from innkeeper.providers.parts import HOST_PART
 from innkeeper.providers.ports import Deadlines, ProviderRegistry
+from innkeeper.providers.processes import Gate, Processes, Supervise, folded
+from innkeeper.providers.slots import Slot
+from innkeeper.providers.starting import Starter
 from innkeeper.providers.states import ProviderState, ProviderStatus, ProviderStatusRow
-from innkeeper_sdk.capability import Capability
-from innkeeper_sdk.errors import ConfigError, InnkeeperError, ProviderFailedError
-from innkeeper_sdk.hooks import Limits, Service
+from innkeeper_sdk.errors import InnkeeperError, ProviderFailedError
+from innkeeper_sdk.hooks import HostKey, Limits
 from innkeeper_sdk.manifest import Manifest
 from innkeeper_sdk.module import ModuleType
 
 __all__ = ["LoadedModuleType", "Providers"]
+
+# For what closing does beside closing parts: directories are removed, and what fails is told.
+_MARGIN_SECONDS: Final = 30.0
 
 
 @frozen
@@ -51,28 +57,6 @@ class LoadedModuleType:
     manifest: Manifest
 
 
-@frozen
-class _Open:
-    """Something that was started, or nearly, and is to be closed."""
-
-    what: str
-    close: Callable[[], Awaitable[None]]
-
-
-@define(eq=False)
-class _Slot:
-    """A provider while the host runs."""
-
-    item: CatalogEntry
-    wall: Wall
-    status: ProviderStatus
-    settled: asyncio.Event = field(factory=asyncio.Event)
-    closed: asyncio.Event = field(factory=asyncio.Event)
-    opened: list[_Open] = field(factory=list)
-    registered: list[str] = field(factory=list)
-    modules: dict[str, ModuleType] = field(factory=dict)
-
-
 class Providers:
     """The providers of a host.
 
@@ -81,9 +65,12 @@ class Providers:
         settings: The host's settings; its directories exist.
         registry: The registry.
         limits: The limits in force.
+        host_key: The host's key.
+        supervise: Makes what keeps a process, given its provider.
         logger: Where failures go; each provider gets a child of it.
         deadlines: How long steps may take.
         environ: What ``$env`` refers to.
+        commands: Where the commands that processes are started with are; beside the interpreter by default.
     """
 
     def __init__(
@@ -93,30 +80,27 @@ class Providers:
         settings: Settings,
         registry: ProviderRegistry,
         limits: Limits,
+        host_key: HostKey,
+        supervise: Supervise,
         logger: logging.Logger,
         deadlines: Deadlines | None = None,
         environ: Mapping[str, str] | None = None,
+        commands: Path | None = None,
     ) -> None:
         self._registry = registry
         self._logger = logger
-        self._deadlines = deadlines or Deadlines()
-        self._contexts = Contexts(
+        contexts = Contexts(
             settings=settings,
             registry=registry,
             limits=limits,
+            host_key=host_key,
             logger=logger,
             environ=os.environ if environ is None else environ,
+            commands=Path(sys.executable).parent if commands is None else commands,
         )
+        self._starter = Starter(contexts, registry, deadlines=deadlines or Deadlines(), logger=logger)
         self._callbacks: list[Callable[[ProviderStatusRow], None]] = []
-        now = datetime.now(UTC)
-        self._slots: Final = {
-            item.id: _Slot(
-                item,
-                Wall(item.id, None if item.discovered is None else item.discovered.package_dir),
-                ProviderStatus(item.state, item.reason if not item.starts else "", now),
-            )
-            for item in catalog.entries
-        }
+        self._slots: Final = {item.id: self._slot(item, supervise) for item in catalog.entries}
 
     async def start(self) -> None:
         """Start every provider that is to be started; return when each is ready or has failed.
@@ -157,9 +141,14 @@ class Providers:
                 dependents.setdefault(need, []).append(slot.closed)
         await asyncio.gather(*(self._stop(slot, dependents.get(id_, ())) for id_, slot in self._slots.items()))
 
+    def close_seconds(self) -> float:
+        """Return how long ``close`` may take, given what has been opened: each step keeps its own deadline."""
+        # Providers that need each other are closed one after the other.
+        return _MARGIN_SECONDS + sum(opened.seconds for slot in self._slots.values() for opened in slot.opened)
+
     def statuses(self) -> list[ProviderStatusRow]:
         """Return every entry of plugins.yaml with how it is, in their order."""
-        return [_row(slot) for slot in self._slots.values()]
+        return [slot.row() for slot in self._slots.values()]
 
     def module_types(self) -> Mapping[str, LoadedModuleType]:
         """Return the module types that are ready, by name, in the order of plugins.yaml."""
@@ -176,6 +165,11 @@ class Providers:
         While there is one, an event loop that waits for its tasks never ends: leave the process with ``os._exit``.
         """
         return [task.get_name() for slot in self._slots.values() for task in slot.wall.abandoned]
+
+    def left(self) -> list[int]:
+        """Return the processes that run; after ``close``, those that could not be ended."""
+        parts = [part for slot in self._slots.values() for part in slot.parts() if part.mode != HOST_PART]
+        return [part.pid for part in parts if part.pid is not None]
 
     def package_dirs(self) -> Mapping[Path, str]:
         """Return the directories of providers' packages, with their ids: whose code a stack is in."""
@@ -196,7 +190,22 @@ class Providers:
 
         return unsubscribe
 
-    def _declare(self, slot: _Slot) -> None:
+    def _slot(self, item: CatalogEntry, supervise: Supervise) -> Slot:
+        status = ProviderStatus(item.state, "" if item.starts else item.reason, datetime.now(UTC))
+        return Slot(
+            item=item,
+            wall=Wall(item.id, None if item.discovered is None else item.discovered.package_dir),
+            status=status,
+            host=evolve(status, reason=""),
+            processes=Processes(
+                item.parts,
+                gate=Gate(self._registry, item.id),
+                supervise=supervise,
+                changed=partial(self._process_changed, item.id),
+            ),
+        )
+
+    def _declare(self, slot: Slot) -> None:
         item, manifest = slot.item, slot.item.manifest
         if manifest is None:
             raise RuntimeError(f"{item.id} is to be started, but its manifest was not read")
@@ -206,11 +215,10 @@ class Providers:
         except InnkeeperError as error:
             self._set(slot, ProviderState.FAILED, str(error))
 
-    async def _start(self, slot: _Slot) -> None:
+    async def _start(self, slot: Slot) -> None:
         try:
             await self._wait_for_needs(slot)
-            parts = await self._load(slot)
-            await self._start_parts(slot, parts)
+            await self._starter.start(slot)
         except InnkeeperError as error:
             await self._fail(slot, error)
         except (asyncio.CancelledError, GeneratorExit):
@@ -219,99 +227,46 @@ class Providers:
             where = f"{class_name(error)} {location(error)}"
             await self._fail(slot, ProviderFailedError(f"it cannot be started: {where}", provider=slot.item.id))
         else:
-            reason = slot.item.reason
-            self._set(slot, ProviderState.DEGRADED if reason else ProviderState.READY, reason)
+            slot.started = True
+            self._set(slot, *folded(slot.parts(), slot.item.reason))
         finally:
             slot.settled.set()
 
-    async def _wait_for_needs(self, slot: _Slot) -> None:
+    async def _wait_for_needs(self, slot: Slot) -> None:
         for need in slot.item.manifest.needs if slot.item.manifest is not None else ():
             other = self._slots[need]
             await other.settled.wait()
             if not other.status.state.serves:
                 raise ProviderFailedError(f"it needs {need}, which is {other.status.state.value}")
 
-    async def _load(self, slot: _Slot) -> Parts:
-        item = slot.item
-        discovered, manifest = item.discovered, item.manifest
-        if discovered is None or manifest is None:
-            raise RuntimeError(f"{item.id} is to be started, but it is not installed")
-        context = self._contexts.make(item, manifest, slot.wall)
-        if not (manifest.modules or manifest.services or manifest.capabilities):
-            # Commands, checks and declarations: nothing that the host would import it for.
-            return Parts({}, [], [])
-        plugin = await slot.wall.in_thread(
-            "its import", lambda: import_plugin(discovered), seconds=self._deadlines.imports
-        )
-        return await slot.wall.in_thread(
-            "its hooks", lambda: call_hooks(plugin, context, manifest, item.entry.mode), seconds=self._deadlines.hooks
-        )
-
-    async def _start_parts(self, slot: _Slot, parts: Parts) -> None:
-        slot.modules = parts.modules
-        for name, module in parts.modules.items():
-            await self._open(slot, f"the module type {name}", module)
-        for capability, info in parts.capabilities:
-            await self._open(slot, f"the capability {info.id}", capability)
-            self._registry.register(slot.item.id, capability, info=info)
-            slot.registered.append(info.id)
-        for service in parts.services:
-            await self._open(slot, f"the service {class_name(service)}", service)
-
-    async def _open(self, slot: _Slot, what: str, part: ModuleType | Capability | Service) -> None:
-        # Also what fails to start is closed: it may have got half-way. Its methods are looked up inside the wall.
-        slot.opened.append(_Open(what, lambda: part.close()))  # noqa: PLW0108 - see above
-        await slot.wall.in_task(
-            f"the start of {what}",
-            lambda: part.start(),  # noqa: PLW0108 - see above
-            seconds=self._deadlines.start,
-        )
-
-    async def _fail(self, slot: _Slot, error: InnkeeperError) -> None:
+    async def _fail(self, slot: Slot, error: InnkeeperError) -> None:
         reason = slot.wall.sentence(error)
         trace = f"\n{error.trace}" if isinstance(error, WalledError) and error.trace else ""
         self._logger.error("provider %s failed: %s%s", slot.item.id, reason, trace)
-        await self._undo(slot)
-        self._set(slot, ProviderState.FAILED, reason)
+        unsupported = any(part.state is ProviderState.UNSUPPORTED for part in slot.parts())
+        if slot.host.state is ProviderState.STARTING:
+            slot.set_host(ProviderState.FAILED, reason)
+        await self._starter.undo(slot)
+        self._set(slot, ProviderState.UNSUPPORTED if unsupported else ProviderState.FAILED, reason)
 
-    async def _stop(self, slot: _Slot, dependents: Sequence[asyncio.Event]) -> None:
+    async def _stop(self, slot: Slot, dependents: Sequence[asyncio.Event]) -> None:
         try:
             for event in dependents:
                 await event.wait()
-            if slot.status.state.serves or slot.status.state is ProviderState.STARTING:
+            if slot.started or slot.status.state is ProviderState.STARTING:
+                slot.started = False
                 self._set(slot, ProviderState.STOPPING, "")
-                faults = await self._undo(slot)
+                faults = await self._starter.undo(slot)
                 self._set(slot, ProviderState.STOPPED, "; ".join(faults))
             else:
-                await self._undo(slot)
+                await self._starter.undo(slot)
         finally:
             slot.closed.set()
-
-    async def _undo(self, slot: _Slot) -> list[str]:
-        """Take back everything that a provider was started with; return what went wrong."""
-        faults = []
-        while slot.registered:
-            self._registry.unregister(slot.item.id, slot.registered.pop())
-        while slot.opened:
-            opened = slot.opened.pop()
-            try:
-                await slot.wall.in_task(f"the end of {opened.what}", opened.close, seconds=self._deadlines.close)
-            except ProviderFailedError as error:
-                faults.append(error.message)
-                self._logger.warning("provider %s: %s", slot.item.id, error.message)
-        slot.modules = {}
-        if slot.item.starts:
-            try:
-                self._contexts.clear(slot.item)
-            except ConfigError as error:
-                faults.append(error.message)
-                self._logger.warning("provider %s: %s", slot.item.id, error.message)
-        return faults
 
     def _check_required(self) -> None:
         for id_, slot in self._slots.items():
             state = slot.status.state
-            absent = state in (ProviderState.FAILED, ProviderState.UNSUPPORTED)
+            absent = state in (ProviderState.FAILED, ProviderState.UNSUPPORTED, ProviderState.QUARANTINED)
             if slot.item.entry.required and slot.item.entry.enabled and absent:
                 raise ProviderFailedError(
                     f"the required provider {id_} is {state.value}: {slot.status.reason}",
@@ -320,22 +275,20 @@ class Providers:
                     hint=f"mend it, or take `required: true` from its entry at {slot.item.entry.origin}",
                 )
 
-    def _set(self, slot: _Slot, state: ProviderState, reason: str) -> None:
-        slot.status = ProviderStatus(state, reason, datetime.now(UTC))
-        row = _row(slot)
+    def _process_changed(self, id_: str) -> None:
+        slot = self._slots[id_]
+        state, reason = folded(slot.parts(), slot.item.reason) if slot.started else (slot.status.state, None)
+        if reason is None or (state, reason) == (slot.status.state, slot.status.reason):
+            self._tell(slot)
+        else:
+            self._set(slot, state, reason)
+
+    def _set(self, slot: Slot, state: ProviderState, reason: str) -> None:
+        since = slot.status.since if state is slot.status.state else datetime.now(UTC)
+        slot.status = ProviderStatus(state, reason, since)
+        self._tell(slot)
+
+    def _tell(self, slot: Slot) -> None:
+        row = slot.row()
         for callback in list(self._callbacks):
             callback(row)
-
-
-def _row(slot: _Slot) -> ProviderStatusRow:
-    item = slot.item
-    return ProviderStatusRow(
-        id=item.id,
-        title=item.title,
-        package=item.package,
-        version=item.version,
-        mode=item.mode,
-        status=slot.status,
-        required=item.entry.required,
-        origin=str(item.entry.origin),
-    )

@@ -7,8 +7,7 @@ from typing import Protocol
 
 from attrs import frozen
 
-from innkeeper_sdk.capability import Capability, CapabilityInfo, Visibility
-from innkeeper_sdk.capability import Registry as BoundRegistry
+from innkeeper_sdk.capability import Capability, CapabilityInfo, HostRegistry, Visibility
 from innkeeper_sdk.manifest import CapabilityDeclaration
 
 __all__ = ["Deadlines", "ProviderRegistry"]
@@ -35,7 +34,7 @@ class ProviderRegistry(Protocol):
     def unregister(self, provider_id: str, capability_id: str) -> None:
         """Take a capability away."""
 
-    def bound(self, provider_id: str) -> BoundRegistry:
+    def bound(self, provider_id: str) -> HostRegistry:
         """Return the registry as one provider sees it."""
 
 

@@ -11,8 +11,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from attrs import frozen
+
+if TYPE_CHECKING:
+    from innkeeper.providers.parts import PartRow
 
 __all__ = ["ProviderState", "ProviderStatus", "ProviderStatusRow"]
 
@@ -33,7 +37,7 @@ class ProviderState(Enum):
 
     @property
     def serves(self) -> bool:
-        """Whether its host part is there to be used."""
+        """Whether all its parts are there to be used."""
         return self in (ProviderState.READY, ProviderState.DEGRADED)
 
 
@@ -61,10 +65,11 @@ class ProviderStatusRow:
         title: What a person calls it.
         package: Its distribution, or what plugins.yaml names if that is not installed.
         version: The distribution's version; empty if it is not installed.
-        mode: ``host`` or ``loop``: where its capabilities run.
+        mode: ``host`` or ``loop``: where its capabilities run that have a choice, or its only parts.
         status: How it is.
         required: Whether the host stops when it fails.
         origin: Where it stands in which plugins.yaml.
+        parts: Its parts, the host part first, each helper after its process.
     """
 
     id: str
@@ -75,3 +80,4 @@ class ProviderStatusRow:
     status: ProviderStatus
     required: bool
     origin: str
+    parts: tuple[PartRow, ...] = ()

@@ -4,7 +4,8 @@ Rules of this module:
 
 1. These records of tables and the migrations agree; a test compares them on both databases.
 2. ``workflow_specs_v2`` is the reference node's table, with ``attributes`` (bytes, empty by default, never NULL).
-   Ours differs in one point: ``config`` is bytes, because a workflow's configuration need not be text.
+   Ours differs in two points: ``config`` is bytes, because a workflow's configuration need not be text, and
+   ``binary_url`` has an index, because a binary is also found by it.
 3. An execution is unique by workflow, trigger index and event id: that is what makes accepting an event idempotent.
 """
 
@@ -69,6 +70,7 @@ workflow_specs: Final = Table(
     Column("attributes", LargeBinary, nullable=False, server_default=EmptyBytes()),
     UniqueConstraint("workflow_id"),
     Index(None, "workflow_owner", "workflow_name"),
+    Index(None, "binary_url"),
 )
 
 executions: Final = Table(

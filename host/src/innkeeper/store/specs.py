@@ -2,7 +2,7 @@
 
 Rules of this module:
 
-1. A list never reads binaries; a binary is read by itself, once, when a module is made of it.
+1. A list never reads binaries; a binary is read by itself, when a module is made of it or asks for it.
 2. A row's status that this host does not know means paused: the safe side.
 3. What an operator must be able to ask about later is written in the transaction that it is about.
 """
@@ -145,17 +145,26 @@ class SpecStore:
             return None if row is None else (row.workflow, row.config)
 
         found = await self._database.read(query)
-        if found is None:
-            return None
-        try:
-            return Artifacts(binary=bytes.fromhex(found[0]), config=found[1])
-        except ValueError as error:
-            raise DatabaseError(
-                f"the stored binary of workflow {workflow_id} is damaged",
-                path="workflow_specs_v2.workflow",
-                expected="hexadecimal digits",
-                hint="deploy the workflow again",
-            ) from error
+        return None if found is None else Artifacts(binary=_binary(found[0], workflow_id), config=found[1])
+
+    async def binary(self, url: str) -> bytes | None:
+        """Return the binary that came from a place, or None; of several workflows' one, that of the oldest.
+
+        Raises:
+            DatabaseError: The stored binary is not hexadecimal.
+        """
+
+        def query(connection: Connection) -> tuple[str, str] | None:
+            row = connection.execute(
+                select(table.c.workflow, table.c.workflow_id)
+                .where(table.c.binary_url == url)
+                .order_by(table.c.id)
+                .limit(1)
+            ).one_or_none()
+            return None if row is None else (row.workflow, row.workflow_id)
+
+        found = await self._database.read(query)
+        return None if found is None else _binary(*found)
 
     async def put(
         self, header: SpecHeader, artifacts: Artifacts, *, replaces: str | None = None, audit: Sequence[AuditEntry] = ()
@@ -227,6 +236,18 @@ class SpecStore:
 
     async def _headers(self, query: Select[Any]) -> list[SpecHeader]:
         return await self._database.read(lambda connection: [_header(row) for row in connection.execute(query).all()])
+
+
+def _binary(text: str, workflow_id: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise DatabaseError(
+            f"the stored binary of workflow {workflow_id} is damaged",
+            path="workflow_specs_v2.workflow",
+            expected="hexadecimal digits",
+            hint="deploy the workflow again",
+        ) from error
 
 
 def _header(row: Row[Any]) -> SpecHeader:

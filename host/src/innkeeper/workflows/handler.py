@@ -25,6 +25,7 @@ from innkeeper.engine.ports import SecretSource
 from innkeeper.modules.attributes import DeclaredAttribute
 from innkeeper.store.executions import ExecutionRecord
 from innkeeper.store.specs import Artifacts, SpecHeader, SpecStatus
+from innkeeper.workflows.artifacts import Binaries
 from innkeeper.workflows.creation import Creation, ModuleFactory, Plan
 from innkeeper.workflows.deploying import Deploying
 from innkeeper.workflows.deployment import SIMULATION, Deployment, accept
@@ -55,6 +56,7 @@ class Handler:
         modules: What chooses and loads their modules.
         attributes: The attributes that installed providers declare, by key.
         kinds: The kinds of binaries that enabled providers declare.
+        binaries: Where a simulated workflow's binary is found; None if nothing looks for it.
         drain_seconds: How long pausing, deleting and replacing wait for executions that run.
         logger: Where it is told.
     """
@@ -66,6 +68,7 @@ class Handler:
         *,
         attributes: Mapping[str, DeclaredAttribute],
         kinds: Collection[str],
+        binaries: Binaries | None = None,
         drain_seconds: float = DRAIN_SECONDS,
         logger: logging.Logger = _LOGGER,
     ) -> None:
@@ -73,6 +76,7 @@ class Handler:
         self._specs = environment.stores.specs
         self._attributes = attributes
         self._kinds = kinds
+        self._binaries = Binaries(self._specs.binary) if binaries is None else binaries
         self._drain_seconds = drain_seconds
         self._logger = logger
         self._locks = Locks()
@@ -203,7 +207,13 @@ class Handler:
         artifacts = Artifacts(binary=deployment.binary, config=deployment.config)
         plan = Plan(header, artifacts, accepted.attributes, accepted.binding, simulate=True, secrets=secrets)
         async with self._locks.hold(header.owner, header.name):
-            engine = await self._creation.create(plan)
+            # Before it is loaded: what runs it elsewhere reads it then.
+            self._binaries.keep(header.binary_url, deployment.binary)
+            try:
+                engine = await self._creation.create(plan)
+            except BaseException:
+                self._binaries.release(header.binary_url)
+                raise
             entry = self._lifecycle.entries[header.workflow_id] = Entry(header, simulated=True)
             return view(entry, engine)
 
@@ -271,7 +281,10 @@ class Handler:
             return False
         async with self._locks.hold(entry.header.owner, entry.header.name):
             await self._lifecycle.stop(workflow_id, seconds=self._drain_seconds, reason="the simulation was ended")
-            return self._lifecycle.entries.pop(workflow_id, None) is not None
+            ended = self._lifecycle.entries.pop(workflow_id, None) is not None
+            if ended:
+                self._binaries.release(entry.header.binary_url)
+            return ended
 
     def _check_open(self) -> None:
         if self._stopping:

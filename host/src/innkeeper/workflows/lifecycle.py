@@ -74,6 +74,8 @@ class Lifecycle:
         self.entries: dict[str, Entry] = {}
         # Set when a pass of reconciling may find something to do.
         self.wake = asyncio.Event()
+        # Counts the changes of providers: what waits for one may have missed it while it was still starting.
+        self.changes = 0
         self._watches: dict[str, asyncio.Task[None]] = {}
 
     def entry(self, header: SpecHeader) -> Entry:
@@ -114,10 +116,11 @@ class Lifecycle:
         """Try to start a workflow; what becomes of it is in its entry."""
         header = entry.header
         entry.starting = True
+        changes = self.changes
         try:
             engine = await self._creation.create(await self._plan(header))
         except Exception as error:  # noqa: BLE001 - one workflow that cannot start stops no other
-            self._failed(entry, error)
+            self._failed(entry, error, missed=changes != self.changes)
             return
         finally:
             entry.starting = False
@@ -236,7 +239,7 @@ class Lifecycle:
         await self.stop(workflow_id, seconds=0.0, reason="the workflow is not listed any more")
         del self.entries[workflow_id]
 
-    def _failed(self, entry: Entry, error: Exception) -> None:
+    def _failed(self, entry: Entry, error: Exception, *, missed: bool) -> None:
         verdict = judge(error)
         entry.failures += 1
         deferred = verdict.state is WorkflowState.DEFERRED
@@ -244,6 +247,9 @@ class Lifecycle:
             verdict = evolve(verdict, retry=False, reason=f"given up after {entry.failures} tries: {verdict.reason}")
         entry.verdict = verdict
         delay = _RETRY.delay(entry.failures)
+        if deferred and missed:
+            delay = 0.0
+            self.wake.set()
         entry.due = self._environment.clock.monotonic() + delay if verdict.retry else None
         self._logger.log(
             logging.INFO if deferred else logging.ERROR,

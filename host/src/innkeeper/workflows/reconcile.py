@@ -77,6 +77,7 @@ class Reconciler:
 
     def providers_changed(self) -> None:
         """Try again at once what waits for a provider or failed for want of one."""
+        self._lifecycle.changes += 1
         for entry in self._lifecycle.entries.values():
             if entry.verdict is not None and entry.verdict.retry:
                 entry.due = self._clock.monotonic()

@@ -177,25 +177,25 @@ class Provider(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
     REQUIRED_FIELD_NUMBER: _builtins.int
-    PID_FIELD_NUMBER: _builtins.int
-    GENERATION_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     title: _builtins.str
     package: _builtins.str
     version: _builtins.str
     mode: _builtins.str
-    """host or loop"""
+    """host or loop: where its capabilities run that have a choice, or its only parts."""
     state: _builtins.str
     reason: _builtins.str
     required: _builtins.bool
-    pid: _builtins.int
-    """Of a process part."""
-    generation: _builtins.int
     origin: _builtins.str
     """Where it stands in which plugins.yaml: file:line:column."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Part]:
+        """The host part first, then each process with its helpers; none of a provider that has only commands."""
+
     def __init__(
         self,
         *,
@@ -208,13 +208,56 @@ class Provider(_message.Message):
         reason: _builtins.str = ...,
         since: _timestamp_pb2.Timestamp | None = ...,
         required: _builtins.bool = ...,
+        origin: _builtins.str = ...,
+        parts: _abc.Iterable[Global___Part] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "mode", b"mode", "origin", b"origin", "package", b"package", "parts", b"parts", "reason", b"reason", "required", b"required", "since", b"since", "state", b"state", "title", b"title", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Provider: _TypeAlias = Provider  # noqa: Y015
+
+@_typing.final
+class Part(_message.Message):
+    """What of a provider runs: imported into the host, or as a process of its own."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """host, or the name in the manifest."""
+    mode: _builtins.str
+    """host, loop or helper"""
+    state: _builtins.str
+    reason: _builtins.str
+    pid: _builtins.int
+    """The host's own for the host part; absent while there is none."""
+    generation: _builtins.int
+    """Counts the launches of a process, from 1; absent before the first, and for the host part."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        mode: _builtins.str = ...,
+        state: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
         pid: _builtins.int | None = ...,
         generation: _builtins.int | None = ...,
-        origin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_generation", b"_generation", "_pid", b"_pid", "generation", b"generation", "pid", b"pid", "since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_generation", b"_generation", "_pid", b"_pid", "generation", b"generation", "id", b"id", "mode", b"mode", "origin", b"origin", "package", b"package", "pid", b"pid", "reason", b"reason", "required", b"required", "since", b"since", "state", b"state", "title", b"title", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_generation", b"_generation", "_pid", b"_pid", "generation", b"generation", "mode", b"mode", "name", b"name", "pid", b"pid", "reason", b"reason", "since", b"since", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__generation: _TypeAlias = _typing.Literal["generation"]  # noqa: Y015
     _WhichOneofArgType__generation: _TypeAlias = _typing.Literal["_generation", b"_generation"]  # noqa: Y015
@@ -225,7 +268,7 @@ class Provider(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__pid) -> _WhichOneofReturnType__pid | None: ...
 
-Global___Provider: _TypeAlias = Provider  # noqa: Y015
+Global___Part: _TypeAlias = Part  # noqa: Y015
 
 @_typing.final
 class ListCapabilitiesRequest(_message.Message):
