@@ -1,4 +1,4 @@
-"""The provider vault: nothing of it is a host part."""
+"""The plugin of the provider ``vault``: it has a process part and commands, and no host part."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ __all__ = ["plugin"]
 
 
 class _Plugin:
-    """A provider without a host part."""
+    """No hooks: the host never needs to import this."""
 
 
 plugin = _Plugin()

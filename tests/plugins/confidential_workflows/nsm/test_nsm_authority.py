@@ -117,6 +117,7 @@ def test_a_certificate_beside_the_key_that_was_lost_or_changed_is_written_again(
     assert root.read_bytes() == authority.root_certificate_pem
 
     root.write_bytes(b"noise")
+    root.chmod(0o644)
     Authority.load_or_create(tmp_path)
 
     assert root.read_bytes() == authority.root_certificate_pem

@@ -6,8 +6,8 @@ Rules of this module:
    Who comes second waits, and takes what the first one made.
 2. A file that others may read, or that holds something else, is an error: what it signed is worth nothing then, and a
    new root in its place would hide that.
-3. The certificate alone is in ``root.pem``, for ``innkeeper attestation verify --root``; one that was lost or changed is
-   written again.
+3. The certificate alone is in ``root.pem``, for ``innkeeper attestation verify --root``; it is written at each start,
+   since nothing depends on what stands there.
 4. Keys below the root are never stored. The chain is renewed well before its leaf runs out, so that no document is
    signed that its readers could not verify for as long as it is fresh.
 """
@@ -45,7 +45,7 @@ _RENEWED_BEFORE: Final = timedelta(minutes=10)
 
 _PROVIDER: Final = "confidential-workflows"
 
-# Of each file, in bytes: several times of what is written.
+# Of ``authority.pem``, in bytes: several times of what is written.
 _LONGEST: Final = 16 * 1024
 
 Clock = Callable[[], datetime]
@@ -115,9 +115,7 @@ class Authority:
                     replace(path, authority._private_pem())
                 else:
                     authority = cls._read(content, path, clock, region)
-                root = directory / ROOT_FILE
-                if read_private(root, limit=_LONGEST) != authority.root_certificate_pem:
-                    replace(root, authority.root_certificate_pem)
+                replace(directory / ROOT_FILE, authority.root_certificate_pem)
         except (VerificationError, HostError) as error:
             raise AuthorityError(
                 f"the root of the simulated enclaves cannot be used: {error.message}",

@@ -1,0 +1,1 @@
+"""The commands ``innkeeper secrets set``, ``list`` and ``delete``, each run in a process of its own."""
