@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 MEMBERS := sdk host plugins/wasm plugins/cron plugins/consensus plugins/confidential_workflows plugins/vault plugins/demo
 SETUP := $(VENV)/.innkeeper-setup
 
-.PHONY: setup lock test check bench
+.PHONY: setup lock demo test check bench
 .DEFAULT_GOAL := setup
 
 setup: $(SETUP)
@@ -31,6 +31,10 @@ lock:
 		--no-emit-package innkeeper-confidential-workflows -o requirements/dev.txt
 
 include proto.mk
+
+# Builds the examples that are not built yet, runs them, attacks them, cleans up; exits with 0 only if all of it held.
+demo: setup
+	$(BIN)/innkeeper demo
 
 # The set-up of tests that need more (Node for guests, PostgreSQL) is theirs: without it they skip and say why.
 PYTEST_FLAGS ?= -n auto
