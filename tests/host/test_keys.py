@@ -71,7 +71,7 @@ def test_a_key_that_others_may_use_is_refused_and_left_alone(tmp_path: Path, mod
     path = tmp_path / KEY_NAME
     content = path.read_bytes()
     path.chmod(mode)
-    with pytest.raises(HostKeyError, match="can be used by others") as caught:
+    with pytest.raises(HostKeyError, match="the host's key is open to others") as caught:
         load_or_create(tmp_path)
     assert (caught.value.actual, caught.value.path) == (f"mode {mode:03o}", str(path))
     assert "chmod 600" in str(caught.value)
@@ -87,7 +87,7 @@ DAMAGED = {
     "empty": b"",
     "half": b"-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2Vw",
     "text": b"not a key",
-    "binary": bytes(range(256)) * 100,
+    "binary": bytes(range(256)),
     "another kind": other_kind(),
     "encrypted": Ed25519PrivateKey.generate().private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"word")
@@ -105,6 +105,15 @@ def test_a_damaged_key_is_refused_and_never_replaced(tmp_path: Path, content: by
     assert "restore it" in str(caught.value)
     assert caught.value.__cause__ is None
     assert path.read_bytes() == content
+
+
+def test_a_file_that_is_too_large_for_a_key_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / KEY_NAME
+    path.write_bytes(bytes(5000))
+    path.chmod(0o600)
+    with pytest.raises(HostKeyError, match="the host's key is too large"):
+        load_or_create(tmp_path)
+    assert path.read_bytes() == bytes(5000)
 
 
 def test_what_is_no_plain_file_is_refused(tmp_path: Path) -> None:
@@ -126,7 +135,7 @@ def test_what_is_no_plain_file_is_refused(tmp_path: Path) -> None:
         load_or_create(tmp_path)
     path.unlink()
     path.mkdir(0o700)
-    with pytest.raises(HostKeyError, match="Is a directory"):
+    with pytest.raises(HostKeyError, match="no plain file"):
         load_or_create(tmp_path)
 
 
@@ -135,7 +144,7 @@ def test_a_crash_while_it_is_made_leaves_no_half_key(tmp_path: Path, monkeypatch
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(keys.os, "fsync", crash)
+        patched.setattr(os, "fsync", crash)
         with pytest.raises(HostKeyError, match="No space left"):
             load_or_create(tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -144,7 +153,7 @@ def test_a_crash_while_it_is_made_leaves_no_half_key(tmp_path: Path, monkeypatch
 
 def test_a_key_that_came_meanwhile_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load_or_create(tmp_path)
-    monkeypatch.setattr(keys, "_there", lambda _: False)
+    monkeypatch.setattr(keys, "read_private", lambda *_, **__: None)
     with pytest.raises(HostKeyError, match="File exists"):
         load_or_create(tmp_path)
     monkeypatch.undo()

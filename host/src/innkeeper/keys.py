@@ -11,9 +11,6 @@ Rules of this module:
 
 from __future__ import annotations
 
-import os
-import secrets
-import stat
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -28,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from innkeeper_sdk.errors import HostError
+from innkeeper_sdk.private_files import create, read_private
 from innkeeper_sdk.signing import peer_id_payload
 
 __all__ = ["KEY_NAME", "HostKeyError", "SigningKey", "load_or_create"]
@@ -36,7 +34,7 @@ KEY_NAME: Final = "host.key"
 
 # The PEM text of an Ed25519 key has 119 bytes.
 _MOST: Final = 4096
-_EXPECTED: Final = "an Ed25519 private key in PEM"
+_WHAT: Final = "the host's key"
 
 
 class HostKeyError(HostError):
@@ -91,43 +89,22 @@ def load_or_create(directory: Path) -> SigningKey:
     """
     path = directory / KEY_NAME
     try:
-        if not _there(path):
-            _create(path)
-        return SigningKey(_load(path))
-    except OSError as error:
-        raise HostKeyError(f"the host's key {path} cannot be used: {error.strerror}", path=str(path)) from error
+        content = read_private(path, limit=_MOST, what=_WHAT)
+        if content is None:
+            content = _new()
+            create(path, content, what=_WHAT)
+    except HostError as error:
+        raise HostKeyError(
+            error.message, path=error.path, expected=error.expected, actual=error.actual, hint=error.hint
+        ) from error
+    return SigningKey(_parsed(content, path))
 
 
-def _there(path: Path) -> bool:
-    # A link that leads nowhere is there, too: it is refused when it is opened.
-    return os.path.lexists(path)
+def _new() -> bytes:
+    return Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def _create(path: Path) -> None:
-    content = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    # Under a name that no crash has left behind; the link below is what makes it the key, and refuses to replace one.
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(file, "wb") as writer:
-            writer.write(content)
-            writer.flush()
-            os.fsync(file)
-        os.link(fresh, path)
-    finally:
-        fresh.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _load(path: Path) -> Ed25519PrivateKey:
-    # O_NONBLOCK: a pipe in its place must not hold the host up.
-    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as reader:
-        _check(path, os.fstat(reader.fileno()))
-        content = reader.read(_MOST + 1)
+def _parsed(content: bytes, path: Path) -> Ed25519PrivateKey:
     try:
         key = load_pem_private_key(content, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -138,32 +115,11 @@ def _load(path: Path) -> Ed25519PrivateKey:
     return key
 
 
-def _check(path: Path, found: os.stat_result) -> None:
-    mode = stat.S_IMODE(found.st_mode)
-    if not stat.S_ISREG(found.st_mode):
-        raise HostKeyError(f"the host's key {path} is no plain file", path=str(path), hint="move it away")
-    if found.st_uid != os.geteuid():
-        raise HostKeyError(
-            f"the host's key {path} belongs to another user",
-            path=str(path),
-            expected=f"user {os.geteuid()}",
-            actual=f"user {found.st_uid}",
-        )
-    if mode & 0o077:
-        raise HostKeyError(
-            f"the host's key {path} can be used by others",
-            path=str(path),
-            expected="mode 600",
-            actual=f"mode {mode:03o}",
-            hint=f"if nobody else has read it, chmod 600 {path}; else remove it, and the host makes a new one",
-        )
-
-
 def _damaged(path: Path, actual: str) -> HostKeyError:
     return HostKeyError(
-        f"the host's key {path} is damaged",
+        f"{_WHAT} is damaged",
         path=str(path),
-        expected=_EXPECTED,
+        expected="an Ed25519 private key in PEM",
         actual=actual,
         hint="restore it; a new one, made when it is removed, makes this another host to those that know it",
     )

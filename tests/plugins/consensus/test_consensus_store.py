@@ -106,7 +106,7 @@ def test_a_damaged_number_is_an_error(directory: Path, content: bytes) -> None:
     assert (directory / "sequence").read_bytes() == content
 
 
-@pytest.mark.parametrize("content", [b"", b"00" * 32, b"zz" * 32 + b"\n", b"00" * 33 + b"\n", bytes(5000)])
+@pytest.mark.parametrize("content", [b"", b"00" * 32, b"zz" * 32 + b"\n", b"00" * 33 + b"\n"])
 def test_a_damaged_key_is_an_error_that_does_not_repeat_it(directory: Path, content: bytes) -> None:
     store = opened(directory)
     store.secret("evm")
@@ -115,6 +115,21 @@ def test_a_damaged_key_is_an_error_that_does_not_repeat_it(directory: Path, cont
         store.secret("evm")
     assert "actual" not in caught.value.to_dict()
     assert (directory / "evm.key").read_bytes() == content
+
+
+def test_a_file_that_is_too_large_for_a_key_is_an_error(directory: Path) -> None:
+    store = opened(directory)
+    store.secret("evm")
+    (directory / "evm.key").write_bytes(bytes(5000))
+    with pytest.raises(VerificationError, match="a file of the signing keys is too large"):
+        store.secret("evm")
+
+
+def test_a_directory_that_others_can_reach_is_refused(directory: Path) -> None:
+    opened(directory).close()
+    directory.chmod(0o755)
+    with pytest.raises(VerificationError, match="the directory of the signing keys is open to others"):
+        SigningStore(directory).open()
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o610, 0o666])
@@ -133,7 +148,7 @@ def test_a_link_or_a_pipe_is_no_key(directory: Path, tmp_path: Path) -> None:
     elsewhere.write_bytes(b"00" * 32 + b"\n")
     elsewhere.chmod(0o600)
     (directory / "evm.key").symlink_to(elsewhere)
-    with pytest.raises(HostError, match="the signing keys cannot be used"):
+    with pytest.raises(HostError, match="a file of the signing keys cannot be used"):
         store.secret("evm")
     os.mkfifo(directory / "aptos.key", 0o600)
     with pytest.raises(VerificationError, match="expected a regular file"):
@@ -142,16 +157,20 @@ def test_a_link_or_a_pipe_is_no_key(directory: Path, tmp_path: Path) -> None:
 
 def test_a_directory_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(HostError, match="the signing keys cannot be used: Not a directory"):
+    with pytest.raises(HostError, match="the directory of the signing keys cannot be used: Not a directory"):
         SigningStore(tmp_path / "file" / "signing").open()
 
 
 def test_a_full_disk_takes_no_number(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = opened(directory)
     store.next_number()
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
     with monkeypatch.context() as patched:
-        patched.setattr(os, "write", lambda descriptor, content: len(content) - 1)
-        with pytest.raises(HostError, match="1 of 2 bytes written"):
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(HostError, match="No space left"):
             store.next_number()
     assert store.next_number() == 2
 

@@ -3,8 +3,8 @@
 Rules of this module:
 
 1. One process at a time: the directory is locked while the store is open.
-2. Files appear whole or not at all and are on the disk before they are used. Keys are made once, with mode 0600, and a
-   key that others can read, that is a link or that belongs to someone else is refused.
+2. Directory and files are this user's alone (see ``innkeeper_sdk.private_files``). A key is made once and never
+   replaced.
 3. The number only grows. If it is lost while keys are there, that is an error: starting over would sign other reports
    under numbers that were used.
 4. Everything here blocks; call it from one thread.
@@ -12,23 +12,21 @@ Rules of this module:
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import secrets
-import stat
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from innkeeper_consensus.signing import SECRET_LENGTH
-from innkeeper_sdk.errors import ConflictError, HostError, InnkeeperError, VerificationError
+from innkeeper_sdk.errors import ConflictError, VerificationError
+from innkeeper_sdk.private_files import create, private_directory, read_private, replace, take_lock
 
 __all__ = ["SigningStore"]
 
 _KEY_SUFFIX: Final = ".key"
 _SEQUENCE: Final = "sequence"
-_LOCK: Final = "lock"
+_WHAT: Final = "a file of the signing keys"
 _LONGEST: Final = 4096  # bytes of a file; all of ours are shorter
 _NUMBER: Final = re.compile(rb"[0-9]{1,20}\n")
 _SECRET: Final = re.compile(rb"[0-9a-f]{64}\n")
@@ -50,25 +48,20 @@ class SigningStore:
 
         Raises:
             ConflictError: Another process has it.
+            VerificationError: It is not this user's alone.
             HostError: It cannot be used.
         """
         if self._lock is not None:
             return
+        private_directory(self._directory, make=True, what="the directory of the signing keys")
         try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(self._directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except OSError as error:
-            raise _unusable(self._directory, error) from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(descriptor)
+            self._lock = take_lock(self._directory, wait=False, what=_WHAT)
+        except ConflictError as error:
             raise ConflictError(
                 "the signing keys are in use by another process",
                 path=str(self._directory),
                 hint="stop the other host, or give this one its own data directory",
             ) from error
-        self._lock = descriptor
 
     def close(self) -> None:
         """Unlock the directory; idempotent."""
@@ -87,7 +80,7 @@ class SigningStore:
             HostError: It cannot be read or written.
         """
         path = self._directory / (name + _KEY_SUFFIX)
-        content = self._read(path)
+        content = read_private(path, limit=_LONGEST, what=_WHAT)
         if content is not None:
             if not _SECRET.fullmatch(content):
                 raise VerificationError(
@@ -99,7 +92,7 @@ class SigningStore:
             return bytes.fromhex(content.decode()), False
         self._number()  # so that no key is made beside a lost number
         secret = secrets.token_bytes(SECRET_LENGTH)
-        self._write(path, secret.hex().encode() + b"\n")
+        create(path, secret.hex().encode() + b"\n", what=_WHAT)
         return secret, True
 
     def next_number(self) -> int:
@@ -110,12 +103,12 @@ class SigningStore:
             HostError: It cannot be read or written.
         """
         number = self._number() + 1
-        self._write(self._directory / _SEQUENCE, f"{number}\n".encode())
+        replace(self._directory / _SEQUENCE, f"{number}\n".encode(), what=_WHAT)
         return number
 
     def _number(self) -> int:
         path = self._directory / _SEQUENCE
-        content = self._read(path)
+        content = read_private(path, limit=_LONGEST, what=_WHAT)
         if content is None:
             if any(self._directory.glob(f"*{_KEY_SUFFIX}")):
                 raise VerificationError(
@@ -124,7 +117,7 @@ class SigningStore:
                     expected="the file beside the keys",
                     hint="write a number there that is above every number used, or remove the keys to sign as another",
                 )
-            self._write(path, b"0\n")
+            create(path, b"0\n", what=_WHAT)
             return 0
         if not _NUMBER.fullmatch(content):
             raise VerificationError(
@@ -134,56 +127,3 @@ class SigningStore:
                 hint="write a number there that is above every number used",
             )
         return int(content)
-
-    def _read(self, path: Path) -> bytes | None:
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise _unusable(path, error) from error
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-                raise VerificationError(
-                    "a file of the signing keys is open to others",
-                    path=str(path),
-                    expected="a regular file of this user's, with mode 0600",
-                    actual=f"mode {stat.filemode(status.st_mode)}, user {status.st_uid}",
-                    hint=f"run chmod 600 {path}, and make new keys if others may have read it",
-                )
-            return os.read(descriptor, _LONGEST)
-        except OSError as error:
-            raise _unusable(path, error) from error
-        finally:
-            os.close(descriptor)
-
-    def _write(self, path: Path, content: bytes) -> None:
-        temporary = path.with_name(f".{path.name}.new")
-        try:
-            with suppress(FileNotFoundError):  # left by a crash; nobody else is here
-                temporary.unlink()
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            try:
-                written = os.write(descriptor, content)
-                if written != len(content):
-                    raise OSError(f"{written} of {len(content)} bytes written")
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            temporary.replace(path)
-            directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
-        except OSError as error:
-            raise _unusable(path, error) from error
-
-
-def _unusable(path: Path, error: OSError) -> InnkeeperError:
-    return HostError(
-        f"the signing keys cannot be used: {error.strerror or error}",
-        path=str(path),
-        hint="check the directory's owner, mode and free space",
-    )

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from pyrage import IdentityError  # type: ignore[import-untyped]  # it has no types
 from pyrage.x25519 import Identity  # type: ignore[import-untyped]  # as above
 
-from innkeeper_confidential_workflows.protocol.private import read_private
+from innkeeper_sdk.private_files import read_private
 from innkeeper_vault.errors import VaultDamagedError
 
 __all__ = ["IDENTITY_NAME", "RESTORE", "SIGNING_NAME", "VaultKeys"]

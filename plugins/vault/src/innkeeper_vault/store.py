@@ -26,14 +26,7 @@ import pyrage  # type: ignore[import-untyped]  # it has no types
 from attrs import field, frozen
 
 from innkeeper_confidential_workflows.protocol.bodies import MAX_SECRETS, SecretName
-from innkeeper_confidential_workflows.protocol.private import (
-    locked,
-    make_directory,
-    open_private,
-    private_directory,
-    read_all,
-    replace,
-)
+from innkeeper_sdk.private_files import locked, make_directory, open_private, private_directory, read_all, replace
 from innkeeper_vault import records
 from innkeeper_vault.errors import SecretNotFoundError, VaultDamagedError, VaultFullError
 from innkeeper_vault.keys import RESTORE, VaultKeys

@@ -32,8 +32,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from innkeeper_confidential_workflows.attestation.roots import SIMULATION_ORGANISATION, Root, Tee
 from innkeeper_confidential_workflows.nsm.certificates import IssuedChain, issue_chain, issue_root
-from innkeeper_confidential_workflows.protocol.private import locked, private_directory, read_private, replace
 from innkeeper_sdk.errors import HostError, ProviderError, VerificationError
+from innkeeper_sdk.private_files import locked, private_directory, read_private, replace
 
 __all__ = ["AUTHORITY_FILE", "ROOT_FILE", "Authority", "AuthorityError", "Clock", "utc_now"]
 

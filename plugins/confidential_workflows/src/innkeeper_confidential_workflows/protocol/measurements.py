@@ -37,8 +37,8 @@ from innkeeper_confidential_workflows.attestation import (
 )
 from innkeeper_confidential_workflows.attestation.expectations import CODE_PCRS
 from innkeeper_confidential_workflows.protocol.errors import refusal
-from innkeeper_confidential_workflows.protocol.private import locked, private_directory, read_private, replace
 from innkeeper_sdk.errors import VerificationError
+from innkeeper_sdk.private_files import locked, private_directory, read_private, replace
 
 __all__ = ["PIN_NAME", "FirstMeasurement", "ReferenceTrust", "Trust", "trust_for"]
 
