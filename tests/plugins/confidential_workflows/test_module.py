@@ -585,6 +585,19 @@ async def test_closing_ends_what_runs(world: World) -> None:
     assert len(world.live) == 0
 
 
+async def test_a_module_that_is_closed_while_it_waits_sends_nothing(world: World) -> None:
+    module = await world.module()
+    world.registry.set_ready(CAPABILITY, ready=False)
+    running = asyncio.create_task(module.execute(trigger(), world.run()))
+    await asyncio.sleep(0)
+    await module.close()
+    world.registry.calls.clear()
+    world.registry.set_ready(CAPABILITY)
+    with pytest.raises(WorkflowError, match="was closed while it waited"):
+        await running
+    assert not world.registry.calls
+
+
 async def test_a_module_keeps_no_bytes_of_its_binary(world: World) -> None:
     binary = bytes(1024)
     module = await world.type.load(SPEC, binary)

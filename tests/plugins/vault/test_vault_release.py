@@ -239,6 +239,18 @@ async def test_a_grant_of_another_execution_is_refused(vault: VaultWorld, grant:
     assert await refused(vault, vault.asked(await vault.challenge(), grant=grant)) == "not_authorized"
 
 
+async def test_no_enclave_is_pinned_that_comes_without_a_grant(vault: VaultWorld) -> None:
+    stranger = evolve(vault.world, authority=Authority.create(clock=vault.world.clock)).enclave(config=vault.config)
+    asked = vault.asked(await vault.challenge(), enclave=stranger, grant={"owner": "1f" * 20})
+    assert await refused(vault, asked) == "not_authorized"
+    asked = vault.asked(await vault.challenge(), enclave=stranger)
+    asked.request.ClearField("grant")
+    assert await refused(vault, asked) == "not_authorized"
+    assert not (vault.folder / PIN_NAME).exists()
+    # The one that the host grants something is the first that is trusted.
+    await vault.release(vault.asked(await vault.challenge()))
+
+
 async def test_a_request_without_a_grant_is_refused(vault: VaultWorld) -> None:
     asked = vault.asked(await vault.challenge())
     asked.request.ClearField("grant")

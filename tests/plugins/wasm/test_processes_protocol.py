@@ -40,7 +40,7 @@ class Peer:
         gave_up: Whether the driver has given its zygote up.
     """
 
-    def __init__(self, host: Any) -> None:
+    def __init__(self, host: Any, *, silent: bool = False) -> None:
         self.child = Child()
         self.gave_up = False
         self._stream: socket.socket | None = None
@@ -52,6 +52,7 @@ class Peer:
             label="test",
             fork=self._fork,
             give_up=self._give_up,
+            silent=silent,
         )
         deadline = asyncio.get_running_loop().time() + 10
         self.task = asyncio.create_task(self.execution.run(deadline))
@@ -84,15 +85,15 @@ class Peer:
         self.child.ended(None)
 
 
-MakePeer = Callable[[Any], Peer]
+MakePeer = Callable[..., Peer]
 
 
 @pytest_asyncio.fixture
 async def make_peer() -> AsyncIterator[MakePeer]:
     peers: list[Peer] = []
 
-    def make(host: Any) -> Peer:
-        peers.append(Peer(host))
+    def make(host: Any, *, silent: bool = False) -> Peer:
+        peers.append(Peer(host, silent=silent))
         return peers[-1]
 
     yield make
@@ -205,6 +206,15 @@ async def test_notices_are_bounded(make_peer: MakePeer, guests: Any, caplog: pyt
     await peer.say(*[encode(Kind.NOTICE, b"notice")] * 1000, encode(Kind.OUTCOME, FINE.pack()))
     assert (await peer.task).kind is EndingKind.CRASHED
     assert [record.message for record in caplog.records] == ["test: notice"] * 100
+
+
+async def test_notices_that_nobody_may_read_are_dropped_and_counted(
+    make_peer: MakePeer, guests: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    peer = make_peer(guests.Host(), silent=True)
+    await peer.say(*[encode(Kind.NOTICE, b"notice")] * 1000, encode(Kind.OUTCOME, FINE.pack()))
+    assert (await peer.task).kind is EndingKind.CRASHED
+    assert not caplog.records
 
 
 async def test_other_work_has_its_turn_while_a_process_floods(

@@ -135,6 +135,19 @@ async def test_an_id_is_burned_even_after_it_was_awaited(calls: GuestCalls, help
     assert helper.started == ["echo"]
 
 
+async def test_an_execution_has_so_many_ids_and_no_more(calls: GuestCalls, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("innkeeper_wasm.pending._MAX_CALLS", 40)
+    for id_ in range(40):
+        await calls.call_capability(call(id_))
+    for id_ in range(40, 80):  # More than there are slots: each refusal gives its own back.
+        with pytest.raises(CallRefused, match="too many calls in one execution, at most 40 are allowed"):
+            await calls.call_capability(call(id_))
+    assert len(await answers(calls, *range(40))) == 40
+    with pytest.raises(CallRefused, match="too many calls"):
+        await calls.call_capability(call(80))
+    await calls.get_secrets(GetSecretsRequest(callback_id=80).SerializeToString())
+
+
 async def test_a_duplicate_leaves_the_original_and_frees_its_slot(helper: Helper) -> None:
     calls = GuestCalls(helper, asyncio.Semaphore(2))
     helper.gates["slow"] = asyncio.Event()

@@ -157,6 +157,8 @@ class ConfidentialModule(Module):
             helper=run.helper,
         )
         await self._wait_ready(run)
+        if self._closed:
+            raise WorkflowError(f"workflow {self._spec.name}: the module was closed while it waited")
         async with self._live.registered(live):
             try:
                 response = await self._call(payload, run)

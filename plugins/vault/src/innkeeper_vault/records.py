@@ -37,6 +37,8 @@ __all__ = [
 ]
 
 MAX_CONTENT_BYTES: Final = 64 * 1024 * 1024
+# A row has seven items, itself one, and with its owner never less than 56 bytes.
+_MAX_ITEMS: Final = MAX_CONTENT_BYTES // 8
 
 _VERSION: Final = 1
 _FIELDS: Final = (str, str, str, str, int, int)
@@ -166,7 +168,7 @@ def decode(content: bytes) -> Secrets | None:
     No error comes out of here: its context would hold values.
     """
     try:
-        return _decoded(cbor.decode(content, limit=MAX_CONTENT_BYTES, what="the content"))
+        return _decoded(cbor.decode(content, limit=MAX_CONTENT_BYTES, what="the content", items=_MAX_ITEMS))
     except (AttestationError, OverflowError):
         return None
 

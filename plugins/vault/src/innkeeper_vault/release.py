@@ -3,7 +3,8 @@
 Rules of this module:
 
 1. The order is fixed: the challenge is used up, the document verified with the body's hash and the configuration, then
-   the host's grant verified and compared with the body, and only then a secret looked at.
+   the host's grant verified and compared with the body, and only then a measurement pinned or a secret looked at:
+   whoever has no grant cannot be the first that is trusted.
 2. The owner is the one that host and enclave agree on; a name is looked up among that owner's secrets alone.
 3. A secret that there is not is said so in its place; the others are released. So is one that the grant refuses, with
    the grant's text: it is not looked up, and whether there is one shows nowhere.
@@ -86,6 +87,15 @@ class Releases:
         if host_key is None:
             raise AttestationError(Code.NOT_AUTHORIZED, "the host has no key, so that it grants nothing", _STEP)
         keys = self._store.open()
+        refused: dict[int, str] = {}
+
+        def authorise(body: SecretsBody) -> None:
+            if not body.execution_id:
+                raise AttestationError(Code.NOT_AUTHORIZED, "a workflow that subscribes gets no secrets", _STEP)
+            grant = verify_grant(request.grant.body, request.grant.signature, host_key, now=now)
+            check_grant(grant, body)
+            refused.update(grant.refused)
+
         verified = verify_envelope(
             SecretsBody,
             request.body,
@@ -94,13 +104,9 @@ class Releases:
             trust=self._trust,
             config=EnclaveConfig(host_key=host_key, vault_key=keys.public_key),
             now=now,
+            authorise=authorise,
         )
         body = verified.body
-        if not body.execution_id:
-            raise AttestationError(Code.NOT_AUTHORIZED, "a workflow that subscribes gets no secrets", _STEP)
-        grant = verify_grant(request.grant.body, request.grant.signature, host_key, now=now)
-        check_grant(grant, body)
-        refused = dict(grant.refused)
         allowed = [place for place in range(len(body.secrets)) if place not in refused]
         secrets = self._store.get(body.owner, [body.secrets[place] for place in allowed])
         found = dict(zip(allowed, secrets, strict=True))

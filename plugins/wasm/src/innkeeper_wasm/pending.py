@@ -7,19 +7,24 @@ Rules of this module:
 2. A start takes a slot of the workflow's pool of pending calls, and the guest waits until there is one; the slot is
    free again when the call is answered, not when it is awaited.
 3. What the guest did not await is cancelled when the execution is over.
+4. An execution has so many ids and no more: what is known of a call, and its answer until it is awaited, is memory of
+   the process that serves all guests.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from innkeeper_wasm.driver import CallRefused
 
 __all__ = ["PendingCalls"]
 
 R = TypeVar("R")
+
+# Far more than the limits of calls and of journals let through.
+_MAX_CALLS: Final = 10_000
 
 
 class PendingCalls(Generic[R]):
@@ -43,7 +48,7 @@ class PendingCalls(Generic[R]):
             work: What answers it; closed if it is not started.
 
         Raises:
-            CallRefused: The id is burned.
+            CallRefused: The id is burned, or the execution has used up its ids.
         """
         try:
             await self._pool.acquire()
@@ -51,9 +56,15 @@ class PendingCalls(Generic[R]):
             work.close()
             raise
         if call_id in self._calls:
+            refusal = "duplicate callback id not allowed"
+        elif len(self._calls) >= _MAX_CALLS:
+            refusal = f"too many calls in one execution, at most {_MAX_CALLS} are allowed"
+        else:
+            refusal = ""
+        if refusal:
             self._pool.release()
             work.close()
-            raise CallRefused(f"{self._prefix}duplicate callback id not allowed")
+            raise CallRefused(self._prefix + refusal)
         task = asyncio.create_task(work)
         task.add_done_callback(lambda _: self._pool.release())
         self._calls[call_id] = task

@@ -322,6 +322,7 @@ class Host:
             trust=self.trust,
             config=self.config,
             now=datetime.now(UTC),
+            authorise=lambda _: None,
             workflow_id=asked.workflow_id,
             execution_id=asked.execution_id,
         )

@@ -24,13 +24,14 @@ from innkeeper_confidential_workflows.proto.innkeeper.confidential.v1 import pro
 from innkeeper_confidential_workflows.protocol.bodies import CapabilityBody, ResultBody, SecretName, SecretsBody
 from innkeeper_confidential_workflows.protocol.configuration import EnclaveConfig
 from innkeeper_confidential_workflows.protocol.hashing import user_data_of
-from innkeeper_sdk.capability import CapabilityError, ErrorCode
+from innkeeper_sdk.capability import CapabilityError, ErrorCode, ErrorVisibility, Origin
 from innkeeper_sdk.proto.sdk.v1alpha import sdk_pb2 as sdk
 from innkeeper_wasm.driver import CallRefused
 from tests.plugins.confidential_workflows.enclave.enclave_world import OWNER, WORKFLOW, work
 
 EXECUTION = "33" * 32
 BINARY = bytes([7]) * 32
+REQUEST = bytes([8]) * 32
 CONFIG = EnclaveConfig(host_key=bytes(32), vault_key=bytes([1]) * 32)
 KEY = bytes(44)
 CHALLENGE = pb.Challenge(id=bytes(16), nonce=bytes([9]) * 32)
@@ -66,7 +67,13 @@ class Attester:
 
 
 def relay(link: Link, attester: Attester | None = None, execution_id: str = EXECUTION) -> Relay:
-    identity = Identity(workflow_id=WORKFLOW, owner=OWNER, execution_id=execution_id, binary_sha256=BINARY)
+    identity = Identity(
+        workflow_id=WORKFLOW,
+        owner=OWNER,
+        execution_id=execution_id,
+        binary_sha256=BINARY,
+        request_sha256=REQUEST,
+    )
     return Relay(link, attester or Attester(), identity, CONFIG.hash)  # type: ignore[arg-type] # the part that is used
 
 
@@ -84,6 +91,7 @@ async def test_secrets_are_asked_for_by_a_challenge_a_body_and_a_document() -> N
     body = SecretsBody.decode(request.body)
     assert body.secrets == (SecretName("main", "k"),)
     assert (body.owner, body.binary_sha256, body.config_hash) == (OWNER, BINARY, CONFIG.hash)
+    assert body.request_sha256 == REQUEST
     assert attester.asked == [(user_data_of(SecretsBody.METHOD, request.body), CHALLENGE.nonce, KEY)]
     assert request.attestation == b"document"
     assert released == Released(request=request.body, nonce=CHALLENGE.nonce, release=b"release", signature=b"signature")
@@ -92,7 +100,7 @@ async def test_secrets_are_asked_for_by_a_challenge_a_body_and_a_document() -> N
 async def test_only_a_request_for_secrets_shows_a_key() -> None:
     attester = Attester()
     link = Link(ResultSubmit=b"", CapabilityExecute=sdk.CapabilityResponse(error="x"))
-    await relay(link, attester).result(bytes(32), bytes(32))
+    await relay(link, attester).result(bytes(32))
     await relay(link, attester).capability(sdk.CapabilityRequest(id="a@1.0.0", method="m", callback_id=1))
     assert [key for _, _, key in attester.asked] == [None, None]
     purposes = [pb.ChallengeRequest.FromString(data).purpose for method, data, _ in link.asked if method == "Challenge"]
@@ -122,7 +130,7 @@ async def test_what_the_host_answers_badly_is_a_typed_error(answers: dict[str, A
 async def test_an_nsm_that_is_lost_is_a_typed_error() -> None:
     attester = Attester(NsmError(NsmCode.INTERNAL_ERROR, "the NSM was lost"))
     with pytest.raises(CapabilityError) as caught:
-        await relay(Link(), attester).result(bytes(32), bytes(32))
+        await relay(Link(), attester).result(bytes(32))
     assert caught.value.error_code is ErrorCode.Internal
 
 
@@ -167,10 +175,39 @@ async def test_ids_are_burned_as_in_the_open() -> None:
 
 
 async def test_a_refused_request_fails_the_await_with_the_texts_of_the_open() -> None:
-    made = calls(Link(SecretsGet=CapabilityError("too many", error_code=ErrorCode.LimitExceeded)))
+    made = calls(Link(SecretsGet=CapabilityError("too many", error_code=ErrorCode.LimitExceeded, origin=Origin.USER)))
     await made.get_secrets(question("k"))
     with pytest.raises(CallRefused, match=r"failed to get secrets for call 1: \[101\]LimitExceeded: too many"):
         await made.await_secrets(awaited(1))
+    await made.close()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        CapabilityError("capability vault@1.0.0 is not available", error_code=ErrorCode.Unavailable),
+        CapabilityError("there is no vault@1.0.0 for confidential-workflows", error_code=ErrorCode.FailedPrecondition),
+        CapabilityError("not_authorized: vault@1.0.0 says", visibility=ErrorVisibility.PRIVATE),
+        CapabilityError("vault@1.0.0 at unix:/run/x.sock", origin=Origin.USER, visibility=ErrorVisibility.PRIVATE),
+    ],
+)
+async def test_a_guest_is_told_nothing_of_the_parts_of_its_host(
+    error: CapabilityError, caplog: pytest.LogCaptureFixture
+) -> None:
+    link = Link(SecretsGet=error, CapabilityExecute=error, Clock=error)
+    made = calls(link)
+    await made.get_secrets(question("k"))
+    with pytest.raises(CallRefused, match="internal: the host could not answer") as refused:
+        await made.await_secrets(awaited(1))
+    assert "vault" not in refused.value.text
+    await made.call_capability(sdk.CapabilityRequest(id="a@1.0.0", method="m", callback_id=1).SerializeToString())
+    answered = await made.await_capabilities(sdk.AwaitCapabilitiesRequest(ids=[1]).SerializeToString())
+    told = sdk.AwaitCapabilitiesResponse.FromString(answered).responses[1].error
+    assert told == f"Public:System:{error.error_code.name}:internal: the host could not answer"
+    with pytest.raises(CapabilityError) as late:
+        await made.now(1)
+    assert "vault" not in late.value.message
+    assert "vault" not in caplog.text
     await made.close()
 
 
@@ -268,6 +305,8 @@ async def test_a_fault_that_no_rule_foresees_says_nothing_of_itself(caplog: pyte
     with pytest.raises(CapabilityError) as caught:
         await enclave.execute(data, 30, Tally())
     assert caught.value.message == "internal: the enclave failed"
+    assert "RuntimeError at test_enclave_calls.py" in caplog.text
+    assert "canary" not in caplog.text
 
 
 def _requests(count: int, first: int = 1) -> list[bytes]:
@@ -282,4 +321,4 @@ def test_a_digest_is_of_the_bytes_as_they_came() -> None:
     from innkeeper_confidential_workflows.enclave.requests import read_request
 
     data = work(b"binary").SerializeToString()
-    assert read_request(data).sha256 == hashlib.sha256(data).digest()
+    assert read_request(data).identity.request_sha256 == hashlib.sha256(data).digest()

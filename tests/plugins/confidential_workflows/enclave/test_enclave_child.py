@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from innkeeper_confidential_workflows.enclave import child
 from innkeeper_confidential_workflows.enclave.calls import ConfidentialCalls
 from innkeeper_confidential_workflows.enclave.child import SealedHost
 from innkeeper_confidential_workflows.enclave.names import unique_names
@@ -59,6 +60,7 @@ class Vault:
             owner=OWNER,
             execution_id="33" * 32,
             binary_sha256=bytes(32),
+            request_sha256=bytes(32),
             config_hash=bytes(32),
             challenge_id=bytes(16),
             secrets=names,
@@ -239,9 +241,28 @@ def test_other_calls_go_on_as_they_are() -> None:
     monitor = Monitor(Vault())
     host = SealedHost(monitor)
     assert host.ask(Kind.CALL_CAPABILITY, b"request") == b"answer"
-    host.tell(Kind.NOTICE, b"notice")
+    host.tell(Kind.OUTCOME, b"outcome")
     assert monitor.asked == [(Kind.CALL_CAPABILITY, b"request")]
-    assert monitor.told == [(Kind.NOTICE, b"notice")]
+    assert monitor.told == [(Kind.OUTCOME, b"outcome")]
+
+
+def test_what_the_runtime_would_say_of_the_guest_goes_nowhere() -> None:
+    monitor = Monitor(Vault())
+    SealedHost(monitor).tell(Kind.NOTICE, b"user log line dropped: 1234567 bytes")
+    assert monitor.told == []
+
+
+def test_a_fault_while_secrets_are_opened_is_told_by_its_type_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise ValueError(CANARY)
+
+    host = SealedHost(Monitor(Vault(a=CANARY)))
+    get(host, "a")
+    monkeypatch.setattr(child, "open_release", fail)
+    with pytest.raises(child.SealedFaultError) as caught:
+        wait(host)
+    assert str(caught.value) == "ValueError"
+    assert caught.value.__suppress_context__
 
 
 class RelayOf:

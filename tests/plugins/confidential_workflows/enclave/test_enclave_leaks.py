@@ -95,6 +95,18 @@ async def test_a_secret_is_in_no_frame_log_command_line_environment_or_file(
     assert absent(caplog.text.encode())
 
 
+async def test_what_a_guest_chooses_is_not_in_the_enclaves_log(tmp_path: Path) -> None:
+    guest = Guest().call("switch_modes", 1, drop=False).call("log", OUT, 1_234_567, drop=False)
+    guest.call("send_response", OUT, 123_456_789).answer(value_result("done"))
+    async with booted(tmp_path) as world:
+        assert await world.run(work(world.host.add(guest.binary()))) == value_result("done")
+        assert world.launcher.stderr is not None
+        os.set_blocking(world.launcher.stderr.fileno(), False)
+        said = os.read(world.launcher.stderr.fileno(), 1 << 20)
+    assert b"INSECURE SIMULATION" in said
+    assert b"1234567" not in said
+
+
 async def test_an_enclave_leaves_no_process_descriptor_or_file_behind(tmp_path: Path) -> None:
     before = set(os.listdir("/proc/self/fd"))
     async with booted(tmp_path) as world:

@@ -202,8 +202,8 @@ async def test_no_method_but_those_of_an_enclave_reaches_the_relay(method: str) 
     ("error", "told"),
     [
         (CapabilityError("a: b", error_code=ErrorCode.LimitExceeded), "Public:System:LimitExceeded:a: b"),
-        (NotFoundError("capability x not found"), "Public:System:NotFound:capability x not found"),
-        (UnavailableError("not yet"), "Public:System:Unavailable:not yet"),
+        (NotFoundError("capability x not found"), "Private:System:NotFound:capability x not found"),
+        (UnavailableError("not yet"), "Private:System:Unavailable:not yet"),
         (RuntimeError("canary"), "Public:System:Internal:internal: the host could not answer"),
     ],
 )
@@ -240,6 +240,7 @@ async def test_a_binary_is_read_in_parts() -> None:
         Map(fields={"data": wrap("text"), "size": wrap(1)}),
         Map(fields={"data": wrap(b"x"), "size": wrap(-1)}),
         Map(fields={"data": wrap(b"x"), "size": wrap("1")}),
+        Map(fields={"data": wrap(b"x"), "size": wrap(True)}),
         Map(fields={"data": wrap(b"x")}),
         Map(fields={"data": wrap(bytes(MAX_CHUNK_BYTES + 1)), "size": wrap(1)}),
         AnyMessage(value=b"\xff"),

@@ -134,6 +134,7 @@ def body_fields(**changes: Any) -> dict[str, Any]:
         "owner": OWNER,
         "execution_id": EXECUTION,
         "binary_sha256": BINARY,
+        "request_sha256": b"\x01" * 32,
         "config_hash": b"\xc0" * 32,
         "challenge_id": b"\x1d" * 16,
         **changes,
@@ -150,7 +151,7 @@ def capability_body(**changes: Any) -> CapabilityBody:
 
 
 def result_body(**changes: Any) -> ResultBody:
-    return ResultBody(**body_fields(**{"request_sha256": b"\x01" * 32, "result_sha256": b"\x02" * 32, **changes}))
+    return ResultBody(**body_fields(**{"result_sha256": b"\x02" * 32, **changes}))
 
 
 def twin(document: bytes) -> bytes:

@@ -35,6 +35,7 @@ COMMON = {
     "owner": st.text(HEX, min_size=40, max_size=40),
     "execution_id": st.just("") | st.text(HEX, min_size=64, max_size=64),
     "binary_sha256": st.binary(min_size=32, max_size=32),
+    "request_sha256": st.binary(min_size=32, max_size=32),
     "config_hash": st.binary(min_size=32, max_size=32),
     "challenge_id": st.binary(min_size=16, max_size=16),
 }
@@ -52,7 +53,6 @@ BODIES: st.SearchStrategy[Body] = st.one_of(
     st.builds(
         ResultBody,
         **COMMON,
-        request_sha256=st.binary(min_size=32, max_size=32),
         result_sha256=st.binary(min_size=32, max_size=32),
     ),
 )

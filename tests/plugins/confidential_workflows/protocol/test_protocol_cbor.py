@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Any
 
@@ -24,6 +25,12 @@ VALUES = st.recursive(
 def depth(value: Any) -> int:
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return 1 + max(map(depth, inner), default=0) if isinstance(value, (dict, list)) else 0
+
+
+def items(value: Any) -> int:
+    if isinstance(value, dict):
+        return 1 + len(value) + sum(map(items, value.values()))
+    return 1 + (sum(map(items, value)) if isinstance(value, list) else 0)
 
 
 def refused(data: bytes, *, limit: int = 1000) -> Code:
@@ -83,6 +90,7 @@ def test_a_flipped_byte_is_another_value_or_a_typed_refusal(value: Any, data: st
         pytest.param(b"\x61\xff", id="a text that is none"),
         pytest.param(b"\x81" * 5 + b"\x01", id="too deep"),
         pytest.param(b"\x81" * 900, id="much too deep"),
+        pytest.param(b"\x82\x01\x9f" + b"\xa0" * 900, id="a list of indefinite length in a list"),
         pytest.param(b"\x9b\xff\xff\xff\xff\xff\xff\xff\xff", id="a list longer than memory"),
         pytest.param(b"\x5b\x7f\xff\xff\xff\xff\xff\xff\xff", id="a byte string longer than memory"),
     ],
@@ -96,6 +104,38 @@ def test_the_limit_counts_each_byte_and_comes_before_the_form() -> None:
     assert cbor.decode(data, limit=len(data), what="it") == b"x" * 100
     assert refused(data, limit=len(data) - 1) is Code.TOO_LARGE
     assert refused(b"\xff" * 101, limit=100) is Code.TOO_LARGE
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"\x9a\x00\x40\x00\x00" + b"\xa0" * (1 << 22), id="empty maps"),
+        pytest.param(b"\x9a\x00\x40\x00\x00" + b"\x80" * (1 << 22), id="empty lists"),
+        pytest.param(b"\xa1\x61a\x9b\x00\x00\x00\x00\x00\x40\x00\x00" + bytes(1 << 22), id="numbers in a map"),
+        pytest.param(b"\xc6\x9a\x00\x40\x00\x00" + b"\xa0" * (1 << 22), id="behind a tag"),
+    ],
+)
+def test_what_has_too_many_items_is_refused_before_any_is_made(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = []
+    monkeypatch.setattr(cbor.strict, "decode", lambda data, **_: decoded.append(data))
+    with contextlib.suppress(AttestationError):
+        cbor.decode(data[:10_000], limit=1 << 23, what="it", items=20_000)
+    assert decoded, "it is the decoder that this counts for"
+    decoded.clear()
+    assert refused(data, limit=1 << 23) is Code.TOO_LARGE
+    assert not decoded
+
+
+@given(VALUES)
+def test_each_item_is_counted_and_none_twice(value: Any) -> None:
+    data = cbor2.dumps(value, canonical=True)
+    assert not cbor._has_more_items(data, items(value))
+    assert cbor._has_more_items(data, items(value) - 1)
+
+
+@given(st.binary(max_size=200), st.integers(0, 50))
+def test_counting_ends_whatever_the_bytes_are(data: bytes, most: int) -> None:
+    assert cbor._has_more_items(data, most) in (True, False)
 
 
 @pytest.mark.parametrize("value", [True, 1.5, {1: 2}, {b"a": 1}, {"a": {1, 2}}, 2**63, bytearray(b"x"), object()])

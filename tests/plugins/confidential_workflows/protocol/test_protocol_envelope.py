@@ -59,6 +59,7 @@ class Verifier:
             "trust": self.trust,
             "config": self.world.config,
             "now": self.world.clock.now,
+            "authorise": lambda _: None,
         }
         return verify_envelope(kind, body, document, **{**fields, **changes})
 

@@ -319,6 +319,7 @@ class RelayWorld:
             "owner": OWNER,
             "execution_id": EXECUTION,
             "binary_sha256": BINARY,
+            "request_sha256": REQUEST,
             "config_hash": self.enclave.config.hash,
             "challenge_id": challenge.id,
         }
@@ -333,7 +334,7 @@ class RelayWorld:
                 "payload": payload,
             }
         else:
-            content |= {"request_sha256": REQUEST, "result_sha256": RESULT}
+            content |= {"result_sha256": RESULT}
         return kind(**(content | changes))
 
     def envelope(self, body: Body, nonce: bytes, *, enclave: Enclave | None = None) -> messages.AttestedRequest:

@@ -106,7 +106,7 @@ async def test_a_result_is_noted(world: RelayWorld) -> None:
 async def test_a_result_of_another_request_is_refused(world: RelayWorld) -> None:
     live = world.execution()
     async with world.live.registered(live):
-        with pytest.raises(CapabilityError, match="not_authorized: the result answers another request"):
+        with pytest.raises(CapabilityError, match="not_authorized: the body is for another request_sha256"):
             await world.submit(request_sha256=RESULT)
     assert not live.attested(RESULT)
 

@@ -108,6 +108,25 @@ async def test_a_body_of_another_binary_is_refused(running: RelayWorld, kind: ty
 
 
 @ALL
+async def test_a_body_for_another_request_than_the_modules_is_refused(running: RelayWorld, kind: type[Body]) -> None:
+    request = await running.request(kind, request_sha256=bytes(32))
+    await refused(running, kind, request, "not_authorized: .* another request_sha256")
+    assert not running.helper.calls
+    assert not running.helper.reserved
+    assert not running.vault.releases
+
+
+@VERIFIED
+async def test_no_enclave_is_pinned_for_a_body_that_is_not_the_live_executions(
+    running: RelayWorld, kind: type[Body]
+) -> None:
+    first = Enclave(Authority.create(clock=running.clock), running.clock, running.enclave.config)
+    await refused(running, kind, await running.request(kind, enclave=first, owner="99" * 20), "not_authorized")
+    # The one that comes next, with another root, is the first that is trusted.
+    await running.call()
+
+
+@ALL
 async def test_a_body_with_another_configuration_is_refused(running: RelayWorld, kind: type[Body]) -> None:
     error = await refused(running, kind, await running.request(kind, config_hash=bytes(32)), "config_mismatch")
     assert error.error_code is ErrorCode.FailedPrecondition
@@ -140,7 +159,7 @@ async def test_the_same_request_twice_is_refused(running: RelayWorld, kind: type
         assert len(running.helper.calls) == 1
         running.helper.calls.clear()
     else:
-        await refused(running, kind, request, "another request")
+        await refused(running, kind, request, "another request_sha256")
     await refused(running, kind, request, "replayed")
 
 

@@ -8,8 +8,10 @@ Rules of this module:
    of those that one zygote has forked.
 2. A vault's answer is opened only if the vault has signed it, for this request, with every item in its place. Nothing
    of it is used otherwise. Plaintext goes to the guest's memory and nowhere else.
-3. Lines that a guest logs and metrics that it reports go on without their content: only that they were is told.
-4. An execution is confined: it can open no file. So what the library opens or makes at its first use is used once when
+3. Lines that a guest logs and metrics that it reports go on without their content: only that they were is told. What
+   the runtime would say of the guest for a log goes nowhere: it has the guest's numbers in it.
+4. A fault in here ends the execution by its type alone: its text might hold what was opened.
+5. An execution is confined: it can open no file. So what the library opens or makes at its first use is used once when
    this module is imported, which happens in the root process before anything is forked from it.
 """
 
@@ -59,6 +61,10 @@ _ANY_CAPACITY: Final = (1 << 63) - 1
 """What the monitor is told of the guest's buffer: a sealed answer is larger than what is in it, and this end checks."""
 
 
+class SealedFaultError(Exception):
+    """Raised in the place of an exception whose text nobody may read."""
+
+
 class SealedHost:
     """The host's end of an execution whose secrets are sealed to it.
 
@@ -89,7 +95,8 @@ class SealedHost:
 
     def tell(self, kind: int, payload: bytes) -> None:
         """Say something that is not answered."""
-        self._host.tell(kind, payload[:_MODE_BYTES] if kind == Kind.LOG else payload)
+        if kind != Kind.NOTICE:
+            self._host.tell(kind, payload[:_MODE_BYTES] if kind == Kind.LOG else payload)
 
     def _get_secrets(self, payload: bytes) -> bytes:
         if self._key is None:
@@ -105,13 +112,21 @@ class SealedHost:
         answers = SealedAnswers.decode(
             self._host.ask(Kind.AWAIT_SECRETS, _I64.pack(_ANY_CAPACITY) + payload[_I64.size :])
         )
-        response = AwaitSecretsResponse()
-        for call in answers.calls:
-            response.responses[call.id].CopyFrom(self._open(call, answers.vault_key))
-        data = response.SerializeToString(deterministic=True)
+        try:
+            data = self._opened(answers)
+        except Refused:
+            raise
+        except Exception as error:  # noqa: BLE001 - rule 4
+            raise SealedFaultError(type(error).__name__) from None
         if len(data) > capacity:
             raise Refused(BUFFER_TOO_SMALL)
         return data
+
+    def _opened(self, answers: SealedAnswers) -> bytes:
+        response = AwaitSecretsResponse()
+        for call in answers.calls:
+            response.responses[call.id].CopyFrom(self._open(call, answers.vault_key))
+        return response.SerializeToString(deterministic=True)
 
     def _open(self, call: SealedCall, vault_key: bytes) -> SecretResponses:
         asked = self._asked.pop(call.id)
@@ -167,6 +182,7 @@ def _warm_up() -> None:
         owner="0" * 40,
         execution_id="0" * 64,
         binary_sha256=bytes(32),
+        request_sha256=bytes(32),
         config_hash=bytes(32),
         challenge_id=bytes(16),
         secrets=(name,),

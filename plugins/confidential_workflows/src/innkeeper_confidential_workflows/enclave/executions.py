@@ -8,7 +8,8 @@ Rules of this module:
 1. Whatever goes wrong is a :class:`CapabilityError` without a byte of a secret; what no rule foresees says no more than
    that it happened, and the enclave's own log says what.
 2. Slots are not waited for: the host has queues, an enclave has none.
-3. A guest's random numbers outside DON mode come from a key that this enclave made at its start: the host cannot
+3. Nothing that a guest says, or chooses, is in the enclave's log, which is the host's to read.
+4. A guest's random numbers outside DON mode come from a key that this enclave made at its start: the host cannot
    foretell them, and a repeated attempt of an execution gets the same.
 """
 
@@ -20,8 +21,10 @@ import hmac
 import logging
 import os
 import secrets
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from attrs import define, field, frozen
@@ -142,8 +145,9 @@ class Executions:
         except InnkeeperError as error:
             # Without the provider that its own class names: here it is another one.
             raise CapabilityError(error.message, error_code=ErrorCode.Unavailable) from None
-        except Exception:
-            self._logger.exception("an execution failed in a way that no rule foresees")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the enclave goes on
+            # Not its text, which may quote what a guest has said.
+            self._logger.error("an execution failed in a way that no rule foresees: %s", _where(error))  # noqa: TRY400 - as said
             raise CapabilityError("internal: the enclave failed", error_code=ErrorCode.Internal) from None
 
     async def _execute(self, work: WorkRequest, deadline: float, tally: Tally) -> bytes:
@@ -152,10 +156,10 @@ class Executions:
             if work.phase == "subscribe":
                 return await self._run(work, relay, deadline, tally)
             key = Key(work.identity.workflow_id, work.identity.execution_id, work.phase)
-            kept = self._reservations.reserve(key, work.sha256)
+            kept = self._reservations.reserve(key, work.identity.request_sha256)
             if kept is not None:
                 # The host that asks again may have lost what it was told, and believes no answer that is not attested.
-                await self._attest(work, relay, kept)
+                await self._attest(relay, kept)
                 return kept
             try:
                 response = await self._run(work, relay, deadline, tally)
@@ -181,7 +185,7 @@ class Executions:
     async def _run(self, work: WorkRequest, relay: Relay, deadline: float, tally: Tally) -> bytes:
         async with self._binaries.use(work.locator, work.identity.binary_sha256) as module:
             response = await self._guest(module, work, relay, deadline, tally)
-        await self._attest(work, relay, response)
+        await self._attest(relay, response)
         return response
 
     async def _guest(
@@ -198,21 +202,28 @@ class Executions:
                 deadline=deadline,
                 limits=_GUEST_LIMITS,
                 label=f"workflow {work.identity.workflow_id}",
+                silent=True,
             )
         finally:
             tally.logs, tally.metrics = calls.dropped_logs, calls.dropped_metrics
             await calls.close()
         return _response(outcome, calls)
 
-    async def _attest(self, work: WorkRequest, relay: Relay, response: bytes) -> None:
+    @staticmethod
+    async def _attest(relay: Relay, response: bytes) -> None:
         result = ConfidentialWorkflowResponse.FromString(response).execution_result
-        await relay.result(work.sha256, hashlib.sha256(result).digest())
+        await relay.result(hashlib.sha256(result).digest())
 
     def _node_seed(self, work: WorkRequest) -> int:
         identity = work.identity
         name = f"{identity.workflow_id}/{identity.execution_id}/{work.phase}"
         digest = hmac.digest(self._seed_key, name.encode(), "sha256")
         return int.from_bytes(digest[:8], "little", signed=True)
+
+
+def _where(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__} at {' < '.join(f'{Path(f.filename).name}:{f.lineno}' for f in reversed(frames))}"
 
 
 def _response(outcome: Outcome, calls: ConfidentialCalls) -> bytes:

@@ -5,17 +5,20 @@ Rules of this module:
 1. A request is: a challenge of its purpose, the body, the document over it, the call. No challenge is used twice.
 2. A body's identity is that of the registered execution. A guest says which secrets, and which capability with which
    payload; nothing else of a body is its own.
-3. Time is asked for without a document: it is public, and the host has its own anyway.
+3. What is told of a failure is what a rule of the protocol has refused, and the workflow's own faults. Of everything
+   else, which may name the host's parts, that it happened; the enclave's log has its code.
+4. Time is asked for without a document: it is public, and the host has its own anyway.
 """
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+import logging
+from typing import Final, Protocol, TypeVar
 
 from attrs import field, frozen
 from google.protobuf.message import DecodeError, Message
 
-from innkeeper_confidential_workflows.attestation.errors import AttestationError
+from innkeeper_confidential_workflows.attestation.errors import AttestationError, Code
 from innkeeper_confidential_workflows.enclave.link import HostLink
 from innkeeper_confidential_workflows.nsm.messages import NsmError
 from innkeeper_confidential_workflows.proto.innkeeper.confidential.v1.protocol_pb2 import (
@@ -32,10 +35,14 @@ from innkeeper_confidential_workflows.proto.innkeeper.confidential.v1.protocol_p
 )
 from innkeeper_confidential_workflows.protocol.bodies import Body, CapabilityBody, ResultBody, SecretName, SecretsBody
 from innkeeper_confidential_workflows.protocol.hashing import user_data_of
-from innkeeper_sdk.capability import CapabilityError, ErrorCode
+from innkeeper_sdk.capability import CapabilityError, ErrorCode, ErrorVisibility, Origin
 from innkeeper_sdk.proto.sdk.v1alpha.sdk_pb2 import CapabilityRequest, CapabilityResponse
 
 __all__ = ["Attester", "Identity", "Relay", "Released"]
+
+_CODES: Final = frozenset(Code)
+
+_log = logging.getLogger("innkeeper.enclave")
 
 _M = TypeVar("_M", bound=Message)
 _B = TypeVar("_B", bound=Body)
@@ -59,12 +66,14 @@ class Identity:
         owner: 40 hexadecimal digits.
         execution_id: 64 hexadecimal digits; empty while subscribing.
         binary_sha256: Of the binary that runs: 32 bytes.
+        request_sha256: Of the request that is executed, as it was received: 32 bytes.
     """
 
     workflow_id: str
     owner: str
     execution_id: str
     binary_sha256: bytes
+    request_sha256: bytes
 
 
 @frozen(kw_only=True)
@@ -129,18 +138,17 @@ class Relay:
         )
         return await self._attested("CapabilityExecute", body, challenge, CapabilityResponse)
 
-    async def result(self, request_sha256: bytes, result_sha256: bytes) -> None:
+    async def result(self, result_sha256: bytes) -> None:
         """Say, attested, what an execution has come to.
 
         Args:
-            request_sha256: Of the request as it was received.
             result_sha256: Of the serialized result as it is answered.
 
         Raises:
             CapabilityError: The relay refused.
         """
         challenge = await self._challenge(PURPOSE_RESULT)
-        body = self._body(ResultBody, challenge, request_sha256=request_sha256, result_sha256=result_sha256)
+        body = self._body(ResultBody, challenge, result_sha256=result_sha256)
         request = self._request(body, challenge)
         await self._call("ResultSubmit", request)
 
@@ -172,6 +180,7 @@ class Relay:
                 owner=identity.owner,
                 execution_id=identity.execution_id,
                 binary_sha256=identity.binary_sha256,
+                request_sha256=identity.request_sha256,
                 config_hash=self._config_hash,
                 challenge_id=challenge.id,
                 **fields,
@@ -205,13 +214,24 @@ class Relay:
 
     async def _call(self, method: str, request: Message) -> bytes:
         identity = self._identity
-        return await self._link.ask(
-            method,
-            request.SerializeToString(deterministic=True),
-            workflow_id=identity.workflow_id,
-            owner=identity.owner,
-            execution_id=identity.execution_id,
-        )
+        try:
+            return await self._link.ask(
+                method,
+                request.SerializeToString(deterministic=True),
+                workflow_id=identity.workflow_id,
+                owner=identity.owner,
+                execution_id=identity.execution_id,
+            )
+        except CapabilityError as error:
+            raise _told(error, method) from None
+
+
+def _told(error: CapabilityError, method: str) -> CapabilityError:
+    code = error.message.partition(":")[0]
+    if error.visibility is ErrorVisibility.PUBLIC and (error.origin is Origin.USER or code in _CODES):
+        return error
+    _log.warning("the host did not answer %s: %s", method, error.error_code.name)
+    return CapabilityError("internal: the host could not answer", error_code=error.error_code)
 
 
 def _parse(kind: type[_M], data: bytes) -> _M:

@@ -45,18 +45,16 @@ class WorkRequest:
     """A request that may be run.
 
     Attributes:
-        identity: Whose execution it is, and of which binary.
+        identity: Whose execution it is, of which binary, and for which request.
         locator: Where the binary is.
         request: What the guest is told.
         phase: What it is asked for: ``subscribe``, ``trigger`` or ``pre_hook``.
-        sha256: Of the request as it was received: 32 bytes.
     """
 
     identity: Identity
     locator: str
     request: ExecuteRequest = field(repr=False)
     phase: str
-    sha256: bytes
 
 
 def malformed(text: str) -> CapabilityError:
@@ -85,7 +83,7 @@ def read_request(data: bytes) -> WorkRequest:
     if phase is None:
         raise malformed("the execute request asks for nothing")
     _check_demands(execution)
-    identity = _identity(execution)
+    identity = _identity(execution, hashlib.sha256(data).digest())
     if (phase == "subscribe") != (not identity.execution_id):
         raise malformed("an execution has an id, and subscribing has none")
     return WorkRequest(
@@ -93,11 +91,10 @@ def read_request(data: bytes) -> WorkRequest:
         locator=_locator(message, identity.binary_sha256),
         request=request,
         phase=phase,
-        sha256=hashlib.sha256(data).digest(),
     )
 
 
-def _identity(execution: WorkflowExecution) -> Identity:
+def _identity(execution: WorkflowExecution, request_sha256: bytes) -> Identity:
     if not _ID.fullmatch(execution.workflow_id):
         raise malformed("workflow_id is not 64 lower-case hexadecimal digits")
     owner = _OWNER.fullmatch(execution.owner)
@@ -112,6 +109,7 @@ def _identity(execution: WorkflowExecution) -> Identity:
         owner=owner[1],
         execution_id=execution.execution_id,
         binary_sha256=execution.binary_hash,
+        request_sha256=request_sha256,
     )
 
 

@@ -17,6 +17,8 @@ from innkeeper_confidential_workflows.protocol.sealing import PUBLIC_KEY_BYTES
 __all__ = ["SealedAnswers", "SealedCall", "join_question", "split_question"]
 
 _MAX_BYTES: Final = 64 * 1024 * 1024
+# As many calls as an execution may have (``innkeeper_wasm.pending``), each with its five fields.
+_MAX_ITEMS: Final = 128 * 1024
 _KEYS: Final = frozenset({"vault_key", "calls"})
 
 
@@ -59,7 +61,7 @@ class SealedAnswers:
     @classmethod
     def decode(cls, data: bytes) -> SealedAnswers:
         """Return the answers that were handed over."""
-        content = mapping_of(data, _KEYS, limit=_MAX_BYTES, what="the sealed answers")
+        content = mapping_of(data, _KEYS, limit=_MAX_BYTES, what="the sealed answers", items=_MAX_ITEMS)
         return cls(vault_key=content["vault_key"], calls=tuple(SealedCall(**call) for call in content["calls"]))
 
 

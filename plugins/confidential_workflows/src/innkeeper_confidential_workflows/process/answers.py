@@ -31,7 +31,14 @@ from innkeeper_confidential_workflows.proto.innkeeper.confidential.v1.protocol_p
     ChallengeRequest,
     ClockRequest,
 )
-from innkeeper_sdk.capability import CapabilityError, CapabilityRequest, ErrorCode, Registry, RequestMetadata
+from innkeeper_sdk.capability import (
+    CapabilityError,
+    CapabilityRequest,
+    ErrorCode,
+    ErrorVisibility,
+    Registry,
+    RequestMetadata,
+)
 from innkeeper_sdk.errors import InnkeeperError, NotFoundError
 from innkeeper_sdk.proto.values.v1.values_pb2 import Map
 from innkeeper_sdk.values import ValueFormatError, unwrap, wrap
@@ -123,7 +130,10 @@ def _chunk(id_: int, data: bytes) -> Chunk:
     except (DecodeError, ValueFormatError):
         found = {}
     match found:
-        case {"data": bytes(part), "size": int(size)} if len(part) <= MAX_CHUNK_BYTES and 0 <= size < 1 << 63:
+        # type(), since a boolean is an int to a pattern, and none to a frame.
+        case {"data": bytes(part), "size": size} if (
+            len(part) <= MAX_CHUNK_BYTES and type(size) is int and 0 <= size < 1 << 63
+        ):
             return Chunk(id=id_, data=part, size=size)
         case _:
             raise CapabilityError(
@@ -131,14 +141,20 @@ def _chunk(id_: int, data: bytes) -> Chunk:
             )
 
 
+def _private(error: Exception, code: ErrorCode) -> CapabilityError:
+    # It names parts of this host.
+    _log.warning("a question of the enclave could not be answered: %s", error)
+    return CapabilityError(str(error), error_code=code, visibility=ErrorVisibility.PRIVATE)
+
+
 def _refusal(id_: int, error: Exception) -> Refusal:
     match error:
         case CapabilityError():
             told = error
         case NotFoundError():
-            told = CapabilityError(str(error), error_code=ErrorCode.NotFound)
+            told = _private(error, ErrorCode.NotFound)
         case InnkeeperError() | FrameError():
-            told = CapabilityError(str(error), error_code=ErrorCode.Unavailable)
+            told = _private(error, ErrorCode.Unavailable)
         case _:
             _log.error("a question of the enclave could not be answered: %s", type(error).__name__)
             told = CapabilityError("internal: the host could not answer", error_code=ErrorCode.Internal)

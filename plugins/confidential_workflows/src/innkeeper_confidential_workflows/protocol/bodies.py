@@ -2,8 +2,9 @@
 
 Rules of this module:
 
-1. A body says for whom it asks (owner, workflow, execution, binary), by which challenge and under which configuration,
-   in every method the same. An execution id is empty while a workflow subscribes.
+1. A body says for whom it asks (owner, workflow, execution, binary), what is being executed, by which challenge and
+   under which configuration, in every method the same. An execution id is empty while a workflow subscribes. Since it
+   names the request, whoever hands requests to an enclave cannot have another one executed and use what that asks for.
 2. ``decode`` takes exactly what ``encode`` returns: every key, no other, in the deterministic form, within the limits.
    A record that exists is good: its own checks run however it was made.
 3. The secrets of a body are in the guest's order, each once, their namespaces normalised.
@@ -81,6 +82,7 @@ class Body:
         owner: 40 hexadecimal digits, lower case, without ``0x``.
         execution_id: 64 hexadecimal digits; empty while subscribing.
         binary_sha256: Of the binary that runs, as it was fetched: 32 bytes.
+        request_sha256: Of the request that is executed, as the enclave received it: 32 bytes.
         config_hash: Of the enclave's configuration: 32 bytes.
         challenge_id: 16 bytes.
     """
@@ -92,6 +94,7 @@ class Body:
     owner: str = field(validator=lower_hex(40))
     execution_id: str = field(validator=hex_or_empty(64))
     binary_sha256: bytes = field(validator=sized(BINARY_SHA256_BYTES))
+    request_sha256: bytes = field(validator=sized(_DIGEST_BYTES))
     config_hash: bytes = field(validator=sized(_DIGEST_BYTES))
     challenge_id: bytes = field(validator=sized(CHALLENGE_ID_BYTES))
 
@@ -193,11 +196,9 @@ class ResultBody(Body):
     """The end of an execution.
 
     Attributes:
-        request_sha256: Of the request that was executed, as the enclave received it: 32 bytes.
         result_sha256: Of the result, as the enclave answers it: 32 bytes.
     """
 
     METHOD = METHOD_RESULT
 
-    request_sha256: bytes = field(validator=sized(_DIGEST_BYTES))
     result_sha256: bytes = field(validator=sized(_DIGEST_BYTES))

@@ -3,14 +3,15 @@
 Rules of this module:
 
 1. The order is fixed: sizes and form of the body, the challenge used up, the document verified with the body's hash as
-   its user data, the nonce, the configuration. Whatever comes of it, the challenge is gone; and nothing is returned
-   before all of it held.
+   its user data, the nonce, the configuration, and what its receiver asks of the body. Whatever comes of it, the
+   challenge is gone; and nothing is pinned or returned before all of it held.
 2. Who asks is said by the body alone, which the document binds. Where a message around it says so too, both must agree.
 3. Pure but for the challenges and for what a trust pins: the clock is a parameter.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from hmac import compare_digest
 from typing import Final, Generic, TypeVar
@@ -54,6 +55,7 @@ def verify_envelope(
     trust: Trust,
     config: EnclaveConfig,
     now: datetime,
+    authorise: Callable[[B], None],
     workflow_id: str | None = None,
     execution_id: str | None = None,
 ) -> Verified[B]:
@@ -67,6 +69,7 @@ def verify_envelope(
         trust: What the document is verified against.
         config: The configuration that an enclave must have been started with.
         now: The time, with a time zone.
+        authorise: Raises if the body asks for what it may not have; called when all else has held.
         workflow_id: What the message around the body says, if it does.
         execution_id: The same.
 
@@ -92,6 +95,7 @@ def verify_envelope(
             raise refusal(
                 Code.CONFIG_MISMATCH, "the enclave was started with another configuration than this one", step=_STEP
             )
+        authorise(parsed)
 
     expect = Expectations(
         user_data=user_data_of(kind.METHOD, body),

@@ -151,7 +151,9 @@ def natural(least: int = 0) -> Check:
     return check
 
 
-def mapping_of(data: bytes, keys: frozenset[str], *, limit: int, what: str) -> dict[str, Any]:
+def mapping_of(
+    data: bytes, keys: frozenset[str], *, limit: int, what: str, items: int = cbor.MAX_ITEMS
+) -> dict[str, Any]:
     """Decode a map that has exactly these keys, and ``v``, which must be 1.
 
     Args:
@@ -159,6 +161,7 @@ def mapping_of(data: bytes, keys: frozenset[str], *, limit: int, what: str) -> d
         keys: Its keys, ``v`` apart.
         limit: How many bytes it may have.
         what: What it is, for errors.
+        items: How many items may be in it.
 
     Returns:
         The map, without ``v``; its values' types are not checked.
@@ -166,7 +169,7 @@ def mapping_of(data: bytes, keys: frozenset[str], *, limit: int, what: str) -> d
     Raises:
         AttestationError: ``malformed`` or ``too_large``.
     """
-    value = cbor.decode(data, limit=limit, what=what)
+    value = cbor.decode(data, limit=limit, what=what, items=items)
     if type(value) is not dict:
         raise malformed(f"{what} is no map")
     version = value.pop("v", None)

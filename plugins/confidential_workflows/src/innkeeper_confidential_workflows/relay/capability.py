@@ -34,6 +34,7 @@ from innkeeper_confidential_workflows.protocol import (
     ResultBody,
     SecretsBody,
     Trust,
+    Verified,
     verify_envelope,
 )
 from innkeeper_confidential_workflows.relay.configuration import Configuration
@@ -189,8 +190,6 @@ class Relay(Capability):
 
     async def _submit(self, asked: messages.AttestedRequest, live: LiveExecution) -> Empty:
         body = await self._attested(ResultBody, asked, live)
-        if body.request_sha256 != live.request_sha256:
-            raise AttestationError(Code.NOT_AUTHORIZED, "the result answers another request than the one that was made")
         live.submit(body.result_sha256)
         return Empty()
 
@@ -205,7 +204,7 @@ class Relay(Capability):
         config = self._configuration.current
         try:
             # In a thread: it takes milliseconds, and what it pins goes to the disk.
-            verified = await asyncio.to_thread(
+            verified: Verified[_B] = await asyncio.to_thread(
                 verify_envelope,
                 kind,
                 asked.body,
@@ -214,6 +213,7 @@ class Relay(Capability):
                 trust=self._trust,
                 config=config,
                 now=self._clock(),
+                authorise=partial(_check, live=live),
                 workflow_id=live.workflow_id,
                 execution_id=live.execution_id,
             )
@@ -223,7 +223,6 @@ class Relay(Capability):
                 f"{Code.INTERNAL}: what is trusted cannot be used; the host's log says why",
                 error_code=ErrorCode.Internal,
             ) from error
-        _check(verified.body, live)
         return verified.body
 
     def _tell(self, request: CapabilityRequest, error: CapabilityError) -> None:
@@ -240,7 +239,7 @@ class Relay(Capability):
 
 
 def _check(body: Body, live: LiveExecution) -> None:
-    """Refuse a body of another execution than the one that is live."""
-    for name in ("workflow_id", "execution_id", "owner", "binary_sha256"):
+    """Refuse a body of another execution than the one that is live, or for another request than the one it runs."""
+    for name in ("workflow_id", "execution_id", "owner", "binary_sha256", "request_sha256"):
         if getattr(body, name) != getattr(live, name):
             raise AttestationError(Code.NOT_AUTHORIZED, f"the body is for another {name} than the live execution's")

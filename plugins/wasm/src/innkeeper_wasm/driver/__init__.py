@@ -18,9 +18,10 @@ from innkeeper_wasm.driver.errors import (
     NotBrotliError,
     RuntimeLostError,
 )
+from innkeeper_wasm.driver.modules import CompiledModule, RuntimeStats, ZygoteStats
 from innkeeper_wasm.driver.records import Callbacks, CallRefused, Outcome
 from innkeeper_wasm.driver.root import RootCommand
-from innkeeper_wasm.driver.runtime import CompiledModule, Runtime, RuntimeStats, ZygoteStats
+from innkeeper_wasm.driver.runtime import Runtime
 from innkeeper_wasm.driver.zygotes import HotSetLimits
 from innkeeper_wasm.runtime.limits import CompileLimits, GuestLimits
 from innkeeper_wasm.runtime.outcome import Ending, EndingKind

@@ -21,10 +21,10 @@ from collections import deque
 from collections.abc import Callable
 
 from innkeeper_wasm.driver.children import Child, signal_name
+from innkeeper_wasm.driver.questions import ACCEPTED, ask
 from innkeeper_wasm.driver.records import Callbacks, CallRefused
 from innkeeper_wasm.runtime.outcome import EXIT_TEXTS, Ending, EndingKind
 from innkeeper_wasm.runtime.wire import (
-    BUFFER_TOO_SMALL,
     CALLS,
     MAX_NOTICES,
     OVERHEAD_BYTES,
@@ -45,8 +45,6 @@ _FRAMES_AT_ONCE = 256
 _REAP_SECONDS = 2.0
 """How long a kill may take before the zygote, which has to report it, is killed too."""
 
-_I64 = struct.Struct("<q")
-_I32 = struct.Struct("<i")
 _U32 = struct.Struct("<I")
 
 
@@ -60,6 +58,7 @@ class Execution:
         label: What its notices name it.
         fork: Forks it, given the child's end of the stream.
         give_up: Kills its zygote; called if it cannot be killed otherwise.
+        silent: Whether its notices are dropped instead.
 
     Attributes:
         response: The last response that was accepted.
@@ -74,12 +73,14 @@ class Execution:
         label: str,
         fork: Callable[[int], Child],
         give_up: Callable[[], None],
+        silent: bool = False,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._callbacks = callbacks
         self._logger = logger
         self._label = label
         self._give_up = give_up
+        self._silent = silent
         self._limits = request.limits
         self._reader = FrameReader(request.limits.message_bytes + OVERHEAD_BYTES)
         self._outbox: deque[memoryview] = deque()
@@ -277,13 +278,17 @@ class Execution:
         self._notices += 1
         if self._notices > MAX_NOTICES:
             raise WireError("more notices than an execution may")
-        self._logger.warning("%s: %s", self._label, payload[:_NOTICE_BYTES].decode("utf-8", "replace"))
+        if not self._silent:
+            self._logger.warning("%s: %s", self._label, payload[:_NOTICE_BYTES].decode("utf-8", "replace"))
 
     # Questions
 
     async def _answer(self, frame: Frame) -> None:
         try:
-            answer = encode(Kind.OK, await self._ask(frame.kind, frame.payload))
+            content = await ask(self._callbacks, frame.kind, frame.payload)
+            if frame.kind is Kind.SEND_RESPONSE and content == ACCEPTED:
+                self.response = frame.payload
+            answer = encode(Kind.OK, content)
         except CallRefused as refused:
             answer = encode(Kind.ERROR, refused.text.encode("utf-8", "replace"))
         except WireError as error:
@@ -297,52 +302,3 @@ class Execution:
             return
         self._task = None
         self._send(answer)
-
-    async def _ask(self, kind: Kind, payload: bytes) -> bytes:
-        callbacks = self._callbacks
-        match kind:
-            case Kind.CALL_CAPABILITY:
-                await callbacks.call_capability(payload)
-                answer = b""
-            case Kind.GET_SECRETS:
-                await callbacks.get_secrets(payload)
-                answer = b""
-            case Kind.AWAIT_CAPABILITIES:
-                capacity, request = _capacity(payload)
-                answer = _fitting(await callbacks.await_capabilities(request), capacity)
-            case Kind.AWAIT_SECRETS:
-                capacity, request = _capacity(payload)
-                answer = _fitting(await callbacks.await_secrets(request), capacity)
-            case Kind.NOW:
-                answer = _I64.pack(await callbacks.now(_mode(payload)))
-            case Kind.NODE_TIME:
-                answer = _I64.pack(await callbacks.node_time())
-            case Kind.EMIT_METRIC:
-                answer = _I32.pack(await callbacks.emit_metric(payload))
-            case _:
-                answer = _I32.pack(await self._respond(payload))
-        return answer
-
-    async def _respond(self, response: bytes) -> int:
-        status = await self._callbacks.send_response(response)
-        if status == 0:
-            self.response = response
-        return status
-
-
-def _capacity(payload: bytes) -> tuple[int, bytes]:
-    if len(payload) < _I64.size:
-        raise WireError("an await without the capacity of its buffer")
-    return _I64.unpack_from(payload)[0], payload[_I64.size :]
-
-
-def _fitting(response: bytes, capacity: int) -> bytes:
-    if len(response) > capacity:
-        raise CallRefused(BUFFER_TOO_SMALL.decode())
-    return response
-
-
-def _mode(payload: bytes) -> int:
-    if len(payload) != _U32.size:
-        raise WireError("a question for the time without its mode")
-    return int(_U32.unpack(payload)[0])

@@ -11,12 +11,11 @@ import logging
 import os
 from pathlib import Path
 
-from attrs import field, frozen
-
-from innkeeper_wasm.driver.cache import CacheEntry, ModuleCache
+from innkeeper_wasm.driver.cache import ModuleCache
 from innkeeper_wasm.driver.compiling import Compiler
-from innkeeper_wasm.driver.errors import BinaryInvalidError, LegacyDagError, RuntimeLostError
+from innkeeper_wasm.driver.errors import LegacyDagError, RuntimeLostError
 from innkeeper_wasm.driver.execution import Execution
+from innkeeper_wasm.driver.modules import CompiledModule, RuntimeStats, ZygoteStats
 from innkeeper_wasm.driver.records import Callbacks, Outcome
 from innkeeper_wasm.driver.root import RootCommand, RootProcess
 from innkeeper_wasm.driver.zygote import ZygoteKey
@@ -25,90 +24,11 @@ from innkeeper_wasm.runtime.limits import CompileLimits, GuestLimits
 from innkeeper_wasm.runtime.outcome import Ending, EndingKind
 from innkeeper_wasm.runtime.wire import Request
 
-__all__ = ["CompiledModule", "Runtime", "RuntimeStats", "ZygoteStats"]
+__all__ = ["Runtime"]
 
 DEFAULT_MEMORY_BYTES = 100_000_000
 """``WASMMemoryLimit``."""
 _CLOSE_SECONDS = 5.0
-
-
-class CompiledModule:
-    """A binary that is admitted and compiled. Make it with :meth:`Runtime.compile`; :meth:`close` it when done.
-
-    Attributes:
-        key: What the compiled module is kept under.
-        facts: What is known of it; see :class:`innkeeper_wasm.runtime.facts.BinaryFacts`.
-    """
-
-    def __init__(self, key: str, entry: CacheEntry) -> None:
-        self.key = key
-        self.facts = entry.facts
-        self.descriptor = entry.descriptor
-        self.users = 0
-
-    @property
-    def version_import(self) -> str:
-        """The marker that makes it a V2 binary, empty for a legacy DAG."""
-        return self.facts.version_import
-
-    @property
-    def is_legacy_dag(self) -> bool:
-        """Whether it is a legacy DAG, which is not executed."""
-        return not self.version_import
-
-    @property
-    def unknown_imports(self) -> tuple[str, ...]:
-        """Imports that no guest is given; an execution would fail for them."""
-        return self.facts.unknown_imports
-
-    def require_runnable(self) -> None:
-        """Refuse what could never run.
-
-        Raises:
-            LegacyDagError: If it is a legacy DAG.
-            BinaryInvalidError: If it imports what no guest is given.
-        """
-        if self.is_legacy_dag:
-            raise LegacyDagError
-        if self.unknown_imports:
-            raise BinaryInvalidError(
-                f"error linking wasm: unknown import: {', '.join(self.unknown_imports)}",
-                hint="build the workflow with a CRE SDK that this host knows",
-            )
-
-
-@frozen(kw_only=True)
-class ZygoteStats:
-    """A zygote.
-
-    Args:
-        module: Key of its compiled module.
-        pid: Its process id.
-        executions: Process ids of its executions.
-        private_bytes: What it has dirtied for itself.
-        layers: Layers of confinement that are engaged.
-    """
-
-    module: str
-    pid: int | None
-    executions: tuple[int, ...]
-    private_bytes: int
-    layers: tuple[str, ...]
-
-
-@frozen(kw_only=True)
-class RuntimeStats:
-    """The processes of a driver.
-
-    Args:
-        root: Process id of the root process, None if there is none.
-        wasmtime: Version of the engine, empty until the root process has been started.
-        zygotes: The zygotes, those that are being drained too.
-    """
-
-    root: int | None
-    wasmtime: str = ""
-    zygotes: tuple[ZygoteStats, ...] = field(default=())
 
 
 class Runtime:
@@ -202,6 +122,7 @@ class Runtime:
         memory_bytes: int = DEFAULT_MEMORY_BYTES,
         limits: GuestLimits | None = None,
         label: str = "execution",
+        silent: bool = False,
     ) -> Outcome:
         """Run a guest once, in a process of its own.
 
@@ -216,6 +137,8 @@ class Runtime:
             memory_bytes: Most memory of the guest.
             limits: Its other limits.
             label: What its notices in the log name it.
+            silent: Whether its notices are dropped: their numbers are the guest's own, and one that has broken out
+                says in them what it likes.
 
         Returns:
             How it ended; however a guest behaves, that is no exception.
@@ -246,6 +169,7 @@ class Runtime:
                     label=label,
                     fork=zygote.execute,
                     give_up=zygote.kill,
+                    silent=silent,
                 )
                 self._running.add(execution)
                 try:
