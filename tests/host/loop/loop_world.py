@@ -20,6 +20,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.wrappers_pb2 import StringValue
 
 from innkeeper.loop.guard import Guard
+from innkeeper.loop.guard_process import end
 from innkeeper.loop.plans import HelperPlan, ProcessPlan, RestartPolicy
 from innkeeper.loop.states import ProcessState
 from innkeeper.loop.supervisor import Supervisor
@@ -284,6 +285,8 @@ async def open_world(folder: Path) -> AsyncIterator[World]:
             yield World(folder, Path(runtime) / "s", guard)
         finally:
             await guard.close()
+            # What a test that failed has left running.
+            await asyncio.to_thread(end, [], "=".join(guard.mark).encode(), DEADLINE)
 
 
 def wait_gone(*pids: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -228,6 +229,31 @@ async def test_a_guard_that_cannot_be_started_is_tried_again(
     await until(lambda: "cannot be started yet" in caplog.text)
     monkeypatch.undo()
     await changed(guard, first)
+
+
+async def test_a_guard_that_cannot_be_watched_ends_nothing_and_another_is_started(
+    guard: Guard, child: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    guard.add_process(child.pid)
+    first, opened = guard.pid, len(os.listdir("/proc/self/fd"))
+    assert first is not None
+    real, failed = os.pidfd_open, []
+
+    def none_left(pid: int) -> int:
+        if pid == os.getpid() or failed:
+            return real(pid)
+        failed.append(pid)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("innkeeper.loop.guard.os.pidfd_open", none_left)
+    os.kill(first, signal.SIGKILL)
+    await changed(guard, first)
+    assert len(failed) == 1
+    assert "the guard cannot be started yet" in caplog.text
+    with pytest.raises(ProcessLookupError):
+        os.kill(failed[0], 0)
+    assert child.poll() is None
+    assert len(os.listdir("/proc/self/fd")) == opened
 
 
 async def test_closing_while_there_is_no_guard_starts_no_other(caplog: pytest.LogCaptureFixture) -> None:

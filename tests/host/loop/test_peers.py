@@ -80,10 +80,29 @@ async def test_an_error_is_told_as_one_of_a_capability(
     call: Callable[[Capability], Coroutine[Any, Any, Any]], error: Exception, code: ErrorCode, text: str
 ) -> None:
     with pytest.raises(CapabilityError) as caught:
-        await call(Peer(Failing(error)))
+        await call(Peer(Failing(error), owner="toy"))
     assert (caught.value.error_code, caught.value.message) == (code, text)
 
 
 @pytest.mark.parametrize("call", CALLS)
 async def test_what_succeeds_passes(call: Callable[[Capability], Coroutine[Any, Any, Any]]) -> None:
-    await call(Peer(Failing(None)))
+    await call(Peer(Failing(None), owner="toy"))
+
+
+async def test_the_registrations_of_a_plugin_stand_under_its_providers_name() -> None:
+    told: list[str] = []
+
+    class Trigger(Failing):
+        async def register_trigger(self, registration: TriggerRegistration) -> AsyncIterator[TriggerEvent]:
+            told.append(registration.trigger_id)
+            return await super().register_trigger(registration)
+
+        async def unregister_trigger(self, registration: TriggerRegistration) -> None:
+            told.append(registration.trigger_id)
+
+        async def ack_event(self, trigger_id: str, event_id: str, method: str) -> None:
+            told.append(trigger_id)
+
+    for call in CALLS[1:]:
+        await call(Peer(Trigger(None), owner="toy"))
+    assert told == ["toy/t"] * 3

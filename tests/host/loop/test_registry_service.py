@@ -17,7 +17,15 @@ from google.protobuf.empty_pb2 import Empty
 
 from innkeeper.loop.registry_service import RegistryService
 from innkeeper.loop.services import serve_host
-from innkeeper_sdk.capability import CapabilityError, CapabilityType, ErrorCode
+from innkeeper_sdk.capability import (
+    CapabilityError,
+    CapabilityRequest,
+    CapabilityResponse,
+    CapabilityType,
+    ErrorCode,
+    TriggerEvent,
+    TriggerRegistration,
+)
 from innkeeper_sdk.errors import NotFoundError
 from innkeeper_sdk.loop.broker import Broker
 from innkeeper_sdk.loop.remote import RemoteCapability, fetch_info
@@ -29,7 +37,7 @@ from innkeeper_sdk.proto.loop.error_log_pb2 import SaveErrorRequest
 from innkeeper_sdk.proto.loop.error_log_pb2_grpc import ErrorLogStub
 from innkeeper_sdk.proto.loop.keystore_pb2 import SignRequest
 from innkeeper_sdk.proto.loop.keystore_pb2_grpc import KeystoreStub
-from tests.host.loop.loop_world import DEADLINE, ECHO, KEY, Book, Upper, request, text_of
+from tests.host.loop.loop_world import DEADLINE, ECHO, KEY, Book, Upper, payload, request, text_of
 
 
 @define(eq=False)
@@ -41,6 +49,7 @@ class Peers:
     service: RegistryService
     book: Book
     request: InitialiseRequest
+    removed: list[str]
     registry: Any  # the generated stub; its types are those of a blocking channel
 
     async def dial(self, number: int) -> grpc.aio.Channel:
@@ -66,12 +75,20 @@ async def peers() -> AsyncIterator[Peers]:
         host, plugin = Broker(Path(directory), expiry=2), Broker(Path(directory), expiry=2)
         carrying = [asyncio.create_task(carry(host, plugin)), asyncio.create_task(carry(plugin, host))]
         logger = logging.getLogger("innkeeper.test.loop")
+        removed: list[str] = []
         service = RegistryService(
-            host, provider="toy", allowed=(ECHO,), peers=book, registrar=book, host_public_key=KEY, logger=logger
+            host,
+            provider="toy",
+            allowed=(ECHO,),
+            peers=book,
+            registrar=book,
+            host_public_key=KEY,
+            logger=logger,
+            removed=removed.append,
         )
         served = await serve_host(host, service, config="{}", logger=logger)
         channel = await plugin.dial(served.capRegistry_id)
-        yield Peers(host, plugin, service, book, served, CapabilitiesRegistryStub(channel))
+        yield Peers(host, plugin, service, book, served, removed, CapabilitiesRegistryStub(channel))
         await service.close()
         await service.close()
         await channel.close(None)
@@ -183,6 +200,7 @@ async def test_what_is_added_is_registered_and_called_over_its_own_connection(pe
     await peers.registry.Remove(pb.RemoveRequest(id=ECHO))
     assert ECHO not in peers.service.added
     assert peers.book.history == [f"+{ECHO}", f"-{ECHO}"]
+    assert peers.removed == [ECHO]
     await peers.add(Upper(ECHO), pb.EXECUTE_API_TYPE_EXECUTE)
     peers.service.abandon()
     peers.service.abandon()
@@ -221,3 +239,78 @@ async def test_a_number_that_nobody_serves_is_no_capability(peers: Peers) -> Non
     for number in (0, 77):
         with pytest.raises(grpc.aio.AioRpcError, match=f"broker id {number}"):
             await peers.registry.Add(pb.AddRequest(capabilityID=number, type=pb.EXECUTE_API_TYPE_EXECUTE))
+
+
+async def test_what_was_asked_for_by_a_range_is_not_handed_out_to_who_asks_by_its_id(peers: Peers) -> None:
+    old, new = Upper("upper@1.0.0"), Upper("upper@1.1.0")
+    peers.book.peers["upper@1"] = Ranging(peers.book, "upper@1.0.0")
+    first = (await peers.registry.GetExecutable(pb.GetExecutableRequest(id="upper@1"))).capabilityID
+    # What the range stands for changes; what the id stands for does not.
+    peers.book.peers |= {"upper@1": Ranging(peers.book, "upper@1.1.0"), "upper@1.0.0": old, "upper@1.1.0": new}
+    second = (await peers.registry.GetExecutable(pb.GetExecutableRequest(id="upper@1.0.0"))).capabilityID
+    for number in (first, second):
+        channel = await peers.dial(number)
+        await RemoteCapability(channel, await fetch_info(channel)).execute(request("echo", "x"))
+        await channel.close(None)
+    assert new.calls == 0
+
+
+class Ranging(Upper):
+    """Stands for another capability, whichever that is when it is called."""
+
+    def __init__(self, book: Book, found: str) -> None:
+        super().__init__(found)
+        self._book = book
+
+    async def execute(self, request: CapabilityRequest) -> CapabilityResponse:
+        return await self._book.peers[self._book.peers["upper@1"].info.id].execute(request)
+
+
+async def test_a_list_leaves_out_what_is_gone_since_it_was_made(peers: Peers, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = peers.book.list()
+    del peers.book.peers["tick@1.0.0"]
+    monkeypatch.setattr(Book, "list", lambda _: listed)
+    assert len((await peers.registry.List(Empty())).capabilityID) == 1
+
+
+async def test_a_fault_of_the_host_is_told_without_its_text(
+    peers: Peers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("hunter2")
+
+    monkeypatch.setattr(Book, "get", broken)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await peers.registry.Get(pb.GetRequest(id="upper@1.0.0"))
+    assert caught.value.details() == "the host could not answer: RuntimeError"
+    assert "a question of a plugin could not be answered" in caplog.text
+
+
+async def test_a_trigger_that_does_not_let_go_holds_up_the_end_no_longer_than_it_may(
+    peers: Peers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("innkeeper.loop.registry_service._CLOSE_SECONDS", 0.2)
+    peers.book.peers["tick@1.0.0"] = Clinging("tick@1.0.0", CapabilityType.TRIGGER)
+    number = (await peers.registry.GetTrigger(pb.GetTriggerRequest(id="tick@1.0.0"))).capabilityID
+    channel = await peers.dial(number)
+    remote = RemoteCapability(channel, await fetch_info(channel))
+    await remote.register_trigger(TriggerRegistration("t", request("x").metadata, "Tick", payload("x")))
+    async with asyncio.timeout(DEADLINE / 2):
+        await peers.service.close()
+    assert "does not let go of a plugin's registrations" in caplog.text
+    await remote.close()
+    await channel.close(None)
+
+
+class Clinging(Upper):
+    """A trigger whose registrations never end."""
+
+    async def register_trigger(self, registration: TriggerRegistration) -> AsyncIterator[TriggerEvent]:
+        async def none() -> AsyncIterator[TriggerEvent]:
+            await asyncio.Event().wait()
+            yield TriggerEvent("1", payload("x"))
+
+        return none()
+
+    async def unregister_trigger(self, registration: TriggerRegistration) -> None:
+        await asyncio.Event().wait()

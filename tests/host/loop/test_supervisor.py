@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from innkeeper.loop import generation as generation_module
 from innkeeper.loop import reaping
 from innkeeper.loop.states import ProcessState
 from innkeeper_sdk.capability import CapabilityError, CapabilityType, ErrorCode, TriggerRegistration
@@ -264,6 +265,13 @@ async def test_a_refused_configuration_is_failed_with_the_plugins_own_words(worl
     await supervisor.close()
 
 
+@pytest.mark.parametrize("said", ["é" * 30_000, "a\\udcff"], ids=["long", "no Unicode"])
+async def test_a_refusal_of_any_length_and_any_text_is_told(world: World, said: str) -> None:
+    source = REFUSES.replace("the pepper is missing", "the pepper is missing: " + said)
+    with pytest.raises(ProviderFailedError, match=r"refused to be initialised: .*the pepper is missing: (é|a\\udcff)"):
+        await world.supervisor(world.plan(source)).start()
+
+
 async def test_a_plugin_that_refuses_later_is_tried_once_more(world: World) -> None:
     flag = world.folder / "refuse"
     source = (
@@ -303,6 +311,74 @@ async def test_a_plugin_that_adds_what_its_manifest_does_not_say_is_failed(world
     with pytest.raises(ProviderFailedError, match=r"added 'echo@1\.0\.0', which is not one of its capabilities"):
         await world.supervisor(world.plan(capabilities=("other@1.0.0",))).start()
     assert world.book.history == []
+
+
+async def test_a_plugin_that_says_it_serves_elsewhere_is_not_dialled_there(world: World) -> None:
+    elsewhere = """
+import innkeeper_sdk.loop.broker as broker
+def tell(self, number, path):
+    self._outbox.put_nowait(broker.ConnInfo(service_id=number, network="unix", address="/run/docker.sock"))
+broker.Broker._tell = tell
+"""
+    source = world.plan().executable.read_text().partition("\n")[2]
+    with pytest.raises(ProviderFailedError, match="is not served in the directory of PLUGIN_UNIX_SOCKET_DIR"):
+        await world.supervisor(world.plan(elsewhere + source)).start()
+
+
+async def test_a_socket_that_nobody_serves_is_told(world: World) -> None:
+    source = """
+    import os, time
+    print(f"1|0|unix|{os.environ['TMPDIR']}/x.sock|grpc|", flush=True)
+    time.sleep(600)
+    """
+    with pytest.raises(ProviderFailedError, match="nobody serves at the socket it named"):
+        await world.supervisor(world.plan(source)).start()
+
+
+REMOVES = """
+    async def remove(self, text):
+        await self.context.registry.remove(text)
+
+    async def readd(self, text):
+        # A call ends with the connection that it came by, which ends when its capability is taken away.
+        self.adding = asyncio.create_task(self.anew(text))
+
+    async def anew(self, text):
+        from innkeeper_sdk.loop.serving import CapabilityServices
+        registry = self.context.registry
+        await registry.remove(text)
+        number = registry._broker.next_id()
+        await registry._broker.accept_and_serve(number, CapabilityServices(self).register)
+        await registry.add(number, CapabilityType.COMBINED)
+
+    async def echo("""
+
+
+async def test_a_plugin_that_takes_its_capability_away_and_runs_on_is_launched_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generation_module, "_GRACE_SECONDS", 0.5)
+    source = world.plan().executable.read_text().partition("\n")[2].replace("\n    async def echo(", REMOVES)
+    async with world.running(world.plan(source)) as supervisor:
+        # The call ends with the connection that it came by.
+        with pytest.raises(CapabilityError):
+            await world.call("remove", ECHO)
+        await world.until_state(supervisor, ProcessState.RESTARTING)
+        assert supervisor.parts()[0].reason == f"it took {ECHO} away and runs on"
+        await world.until_state(supervisor, ProcessState.READY, generation=2)
+        assert await world.call("echo", "x") == "x"
+
+
+async def test_a_plugin_that_adds_its_capability_anew_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation_module, "_GRACE_SECONDS", 0.5)
+    source = world.plan().executable.read_text().partition("\n")[2].replace("\n    async def echo(", REMOVES)
+    async with world.running(world.plan(source)) as supervisor:
+        first = world.book.capabilities[ECHO]
+        await world.call("readd", ECHO)
+        await poll(lambda: world.book.capabilities.get(ECHO) not in (first, None))
+        await asyncio.wait([asyncio.create_task(world.call("sleep", "600"))], timeout=1)
+        assert await world.call("echo", "x") == "x"
+        assert supervisor.parts()[0].generation == 1
 
 
 async def test_what_the_registry_refuses_fails_the_start_with_its_words(world: World) -> None:

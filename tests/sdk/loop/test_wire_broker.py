@@ -34,7 +34,7 @@ def serving(text: bytes):  # type: ignore[no-untyped-def] # a closure for one se
 
 async def greet(channel: grpc.aio.Channel) -> bytes:
     try:
-        answer: bytes = await channel.unary_unary("/test.Greeter/Greet")(b"", timeout=5)
+        answer: bytes = await channel.unary_unary("/test.Greeter/Greet")(b"", timeout=PATIENCE)
         return answer
     finally:
         await channel.close()
@@ -112,7 +112,7 @@ async def test_the_server_listens_before_it_is_announced(broker: Broker) -> None
     info, _ = await announced(broker)
 
     async with grpc.aio.insecure_channel(f"unix:{info.address}") as channel:
-        assert await channel.unary_unary("/test.Greeter/Greet")(b"", timeout=5) == b"x"
+        assert await channel.unary_unary("/test.Greeter/Greet")(b"", timeout=PATIENCE) == b"x"
     assert (info.network, info.HasField("knock")) == ("unix", False)
 
 
@@ -240,7 +240,7 @@ async def test_whoever_waits_for_messages_learns_of_the_end(broker: Broker) -> N
 
     broker.lost()
 
-    assert await asyncio.wait_for(waiting, 1) is None
+    assert await asyncio.wait_for(waiting, PATIENCE / 4) is None
 
 
 @pytest.mark.parametrize(
@@ -251,6 +251,30 @@ async def test_what_is_not_an_absolute_unix_socket_is_not_dialled(broker: Broker
 
     with pytest.raises(UnavailableError, match="not served on a unix socket"):
         await broker.dial(1)
+
+
+@pytest.mark.parametrize("address", ["/run/docker.sock", "{}", "{}/../x.sock", "{}-other/x.sock", "/"])
+async def test_a_peer_that_was_given_a_directory_is_dialled_nowhere_else(directory: Path, address: str) -> None:
+    broker = Broker(directory, within=directory, expiry=PATIENCE)
+    address = address.format(directory)
+    broker.receive(ConnInfo(service_id=1, network="unix", address=address))
+
+    with pytest.raises(UnavailableError, match="not served in the directory of PLUGIN_UNIX_SOCKET_DIR") as failed:
+        await broker.dial(1)
+
+    assert address not in str(failed.value)
+    await broker.close()
+
+
+async def test_a_peer_that_was_given_a_directory_is_dialled_there_and_deeper(directory: Path) -> None:
+    deeper = directory / "plugin-1"
+    deeper.mkdir(mode=0o700)
+    peer, host = Broker(deeper), Broker(directory, within=directory, expiry=PATIENCE)
+    info, _ = await announced(peer)
+    host.receive(info)
+
+    assert await greet(await host.dial(info.service_id)) == b"x"
+    await asyncio.gather(peer.close(), host.close())
 
 
 async def test_a_socket_where_nobody_listens_is_told_without_its_path(hasty: Broker, directory: Path) -> None:
@@ -356,7 +380,7 @@ def open_things(directory: Path) -> tuple[int, int, int]:
 
 async def test_a_hundred_rounds_leak_no_descriptor_thread_or_socket(directory: Path, until: Until) -> None:
     async def once() -> None:
-        one, other = Broker(directory), Broker(directory)
+        one, other = Broker(directory, expiry=PATIENCE), Broker(directory, expiry=PATIENCE)
         tasks = [asyncio.create_task(carry(one, other)), asyncio.create_task(carry(other, one))]
         await one.accept_and_serve(1, serving(b"x"))
         assert await greet(await other.dial(1)) == b"x"

@@ -18,6 +18,8 @@ def test_the_options_are_those_of_the_wire() -> None:
     assert dict(CHANNEL_OPTIONS) == {
         "grpc.max_receive_message_length": -1,
         "grpc.max_send_message_length": -1,
+        "grpc.max_metadata_size": 262144,
+        "grpc.absolute_max_metadata_size": 262144,
         "grpc.default_authority": "localhost",
         "grpc.enable_retries": 0,
         "grpc.use_local_subchannel_pool": 1,

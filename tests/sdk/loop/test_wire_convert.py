@@ -200,43 +200,6 @@ def test_an_error_comes_back_in_its_four_parts(error: CapabilityError) -> None:
     assert parts(told.value) == parts(error)
 
 
-@given(TEXT)
-def test_a_text_of_no_known_words_is_private_and_whole(text: str) -> None:
-    error = convert.error_from_text(text)
-
-    if text.partition(":")[0] not in ("Public", "Private"):
-        assert parts(error) == (text, ErrorCode.Unknown, Origin.SYSTEM, ErrorVisibility.PRIVATE)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "Private:message",
-        "Private:a: b: c",
-        "bare text",
-        "one: two: three: four",
-        "Public:System:Nonsense:m",
-        "Public:Nobody:Unknown:m",
-        "public:System:Unknown:m",
-        "Public:System:Unknown",
-        ":::",
-        "",
-    ],
-)
-def test_texts_of_go_peers_without_four_parts_stay_whole(text: str) -> None:
-    assert parts(convert.error_from_text(text)) == (text, ErrorCode.Unknown, Origin.SYSTEM, ErrorVisibility.PRIVATE)
-
-
-def test_colons_in_a_message_are_the_messages() -> None:
-    error = convert.error_from_text("Public:User:InvalidArgument:a:b: c")
-
-    assert parts(error) == ("a:b: c", ErrorCode.InvalidArgument, Origin.USER, ErrorVisibility.PUBLIC)
-
-
-def test_a_text_that_is_not_unicode_is_escaped() -> None:
-    assert convert.error_to_text(CapabilityError("\ud800")) == "Public:System:Unknown:\\ud800"
-
-
 # What is refused.
 
 

@@ -70,6 +70,7 @@ class Peer(rpc.BaseCapabilityServicer, rpc.ExecutableServicer, rpc.TriggerExecut
         self.fault: tuple[grpc.StatusCode, str] | None = None
 
     async def Info(self, request: Empty, context: Any) -> pb.CapabilityInfoReply:
+        self.remaining = context.time_remaining()
         await self._maybe_fail(context)
         return self.info
 
@@ -171,6 +172,13 @@ LOST = (ErrorCode.Unavailable, Origin.SYSTEM, ErrorVisibility.PUBLIC)
 
 async def test_info_is_what_the_peer_says(world: World) -> None:
     assert await fetch_info(world.channel) == CapabilityInfo(id="probe@1.0.0", type=CapabilityType.ACTION)
+
+
+async def test_info_may_take_longer_than_a_busy_machine_needs_and_not_for_ever(world: World) -> None:
+    await fetch_info(world.channel)
+
+    assert world.peer.remaining is not None
+    assert 5 < world.peer.remaining <= 10.1
 
 
 async def test_an_info_of_unknown_type_is_an_error(world: World) -> None:

@@ -18,9 +18,9 @@ from typing import Final
 import grpc
 import grpc.aio
 from google.protobuf.empty_pb2 import Empty as GoogleEmpty
-from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
 from innkeeper.loop.output import Lines, PluginLog
+from innkeeper_sdk.loop import health
 from innkeeper_sdk.loop.broker import Broker
 from innkeeper_sdk.loop.broker_streams import run_client_stream
 from innkeeper_sdk.loop.channels import open_channel
@@ -34,15 +34,12 @@ from innkeeper_sdk.proto.loop.service_pb2_grpc import ServiceStub
 
 __all__ = ["Connection"]
 
-# grpc.health.v1, go-plugin's name for a plugin as a whole, and the number for SERVING. The two messages have one field
-# each, and so the same bytes as the wrappers of a text and of a number.
-_HEALTH_METHOD: Final = "/grpc.health.v1.Health/Check"
-_HEALTH_REQUEST: Final = StringValue(value="plugin")
-_HEALTH_SERVING: Final = Int32Value(value=1)
+_HEALTH_METHOD: Final = f"/{health.SERVICE}/{health.CHECK}"
+_HEALTH_REQUEST: Final = health.Request(value=health.PLUGIN)
+_HEALTH_SERVING: Final = health.Reply(value=health.SERVING)
 
 # How a plugin that obeys looks to who asked it to end.
 _ENDED: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
-
 
 # The reference waits so long for a plugin that was asked to end.
 _EXIT_SECONDS: Final = 2.0
@@ -56,26 +53,32 @@ class Connection:
 
     Args:
         path: The socket that it serves on.
-        directory: Where sockets of this side are made.
+        directory: The private directory that it was given: sockets of this side are made there, and its own must be
+            there too.
         log: Where what it prints goes.
         lost: Called when the broker's stream has ended: the plugin is gone, or wants no more.
 
     Attributes:
         broker: The broker of this side.
+        opened: Whether it has been connected.
     """
 
     def __init__(self, path: Path, *, directory: Path, log: PluginLog, lost: Callable[[], None]) -> None:
         self._channel = open_channel(path)
-        self.broker = Broker(directory)
+        self.broker = Broker(directory, within=directory)
         self._lost = lost
         self._log = log
         self._tasks = [asyncio.create_task(self._keep_broker()), asyncio.create_task(self._drain_stdio())]
-        self._check = self._channel.unary_unary(_HEALTH_METHOD, StringValue.SerializeToString, Int32Value.FromString)
+        self._check = self._channel.unary_unary(
+            _HEALTH_METHOD, health.Request.SerializeToString, health.Reply.FromString
+        )
         self._closed = False
+        self.opened = False
 
     async def ready(self) -> None:
         """Return when it is connected; the caller bounds it with a timeout."""
         await self._channel.channel_ready()
+        self.opened = True
 
     async def ping(self, seconds: float) -> str:
         """Ask whether it is well.

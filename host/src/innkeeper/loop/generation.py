@@ -11,7 +11,6 @@ Rules of this module:
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from functools import partial
 from pathlib import Path
@@ -19,23 +18,21 @@ from typing import Any, Final
 
 import grpc
 import grpc.aio
-from attrs import frozen
 
 from innkeeper.loop import reaping
 from innkeeper.loop.connection import Connection
 from innkeeper.loop.directory import make_directory
-from innkeeper.loop.guard import Guard
 from innkeeper.loop.handshake import exit_text, quoted
 from innkeeper.loop.helpers import StartedHelper, start_helper
-from innkeeper.loop.launch import Launched, LaunchError, helper_variable, wire_environ
+from innkeeper.loop.launch import InitialiseError, Launched, LaunchError, LostError, helper_variable, wire_environ
 from innkeeper.loop.output import PluginLog
-from innkeeper.loop.peers import Peers, Registrar
 from innkeeper.loop.plans import ProcessPlan
 from innkeeper.loop.registry_service import RegistryService
 from innkeeper.loop.services import serve_host
+from innkeeper.loop.surroundings import Surroundings
 from innkeeper_sdk.errors import UnavailableError
 
-__all__ = ["Generation", "InitialiseError", "Surroundings"]
+__all__ = ["Generation"]
 
 # Whatever belongs to a launch has this in its environment, with a value that no other launch has.
 LAUNCH_VARIABLE: Final = "INNKEEPER_LAUNCH"
@@ -46,41 +43,15 @@ _KILL_SECONDS: Final = 5.0
 # After a call failed for want of a connection: until the kernel tells why.
 _NEWS_SECONDS: Final = 0.5
 
+# A plugin that ends by itself takes its capabilities away first: ours has 1.8 s from then on, go-plugin's two.
+_GRACE_SECONDS: Final = 2.5
+
 # What Initialise may fail with though the plugin has refused nothing.
 _NOT_ITS_WORD: Final = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.CANCELLED,
     grpc.StatusCode.DEADLINE_EXCEEDED,
 )
-
-
-@frozen
-class Surroundings:
-    """What of the host a generation needs.
-
-    Attributes:
-        guard: Knows of everything that is started.
-        registrar: Where its capabilities go.
-        peers: What its provider may use.
-        host_public_key: 32 bytes.
-        app_id: What a plugin knows this host by.
-        logger: Where it is told.
-    """
-
-    guard: Guard
-    registrar: Registrar
-    peers: Peers
-    host_public_key: bytes
-    app_id: str
-    logger: logging.Logger
-
-
-class InitialiseError(LaunchError):
-    """Raised when a plugin runs, but does not give the capabilities that it is started for."""
-
-
-class _LostError(LaunchError):
-    """Raised when a plugin does not answer."""
 
 
 class Generation:
@@ -135,14 +106,14 @@ class Generation:
                 # Whichever was first, the other often knows better why, and says so in a moment.
                 if not starting.done():
                     await asyncio.wait({starting}, timeout=2 * _NEWS_SECONDS)
-                elif isinstance(starting.exception(), _LostError | UnavailableError):
+                elif isinstance(starting.exception(), LostError | UnavailableError):
                     await asyncio.wait({self.fell}, timeout=_NEWS_SECONDS)
         except TimeoutError:
             raise self._failure(f"it was not ready within {seconds:g} s") from None
         finally:
             starting.cancel()
         error = starting.exception() if starting.done() else None
-        if error is not None and not (self.fell.done() and isinstance(error, _LostError | UnavailableError)):
+        if error is not None and not (self.fell.done() and isinstance(error, LostError | UnavailableError)):
             raise error
         if self.fell.done():
             if self._launched is not None:
@@ -259,6 +230,7 @@ class Generation:
             registrar=around.registrar,
             host_public_key=around.host_public_key,
             logger=around.logger,
+            removed=self._capability_removed,
         )
         request = await serve_host(connection.broker, registry, config=plan.config, logger=around.logger)
         try:
@@ -266,11 +238,11 @@ class Generation:
         except grpc.aio.AioRpcError as error:
             text = quoted((error.details() or error.code().name).encode())
             if error.code() in _NOT_ITS_WORD:
-                raise self._late(_LostError, f"it did not answer Initialise ({error.code().name})") from None
-            raise self._late(InitialiseError, f"it refused to be initialised: {text}") from None
+                raise launched.late(LostError, f"it did not answer Initialise ({error.code().name})") from None
+            raise launched.late(InitialiseError, f"it refused to be initialised: {text}") from None
         missing = [capability for capability in plan.capabilities if capability not in registry.added]
         if missing:
-            raise self._late(InitialiseError, f"it was initialised and did not add {', '.join(missing)}")
+            raise launched.late(InitialiseError, f"it was initialised and did not add {', '.join(missing)}")
 
     def _process_ended(self, exited: asyncio.Future[int]) -> None:
         self._set_fell(f"the process {self._plan.name} {exit_text(exited.result())}")
@@ -283,26 +255,26 @@ class Generation:
             self.fell.set_result(reason)
 
     def _connection_lost(self) -> None:
+        opened = self._connection is not None and self._connection.opened
+        reason = "it closed its connection and runs on" if opened else "nobody serves at the socket it named"
         # If its process has ended, that is the better reason, and on its way.
-        asyncio.get_running_loop().call_later(_NEWS_SECONDS, self._set_fell, "it closed its connection and runs on")
+        asyncio.get_running_loop().call_later(_NEWS_SECONDS, self._set_fell, reason)
+
+    def _capability_removed(self, capability_id: str) -> None:
+        def look_again() -> None:
+            if self._registry is None or capability_id not in self._registry.added:
+                self._set_fell(f"it took {capability_id} away and runs on")
+
+        asyncio.get_running_loop().call_later(_GRACE_SECONDS, look_again)
 
     def _failure(self, what: str) -> LaunchError:
-        if self._connection is not None:
-            return self._late(LaunchError, what)
-        if self._launched is not None:
+        if self._launched is None:
+            return LaunchError(
+                f"the process {self._plan.name} was not launched: {what}", cause=None, provider=self._plan.provider_id
+            )
+        if self._connection is None:
             return self._launched.failure(what)
-        return LaunchError(
-            f"the process {self._plan.name} was not launched: {what}", cause=None, provider=self._plan.provider_id
-        )
-
-    def _late(self, kind: type[LaunchError], what: str) -> LaunchError:
-        words = self._launched.words if self._launched is not None else ""
-        said = f"; stderr: {words!r}" if words else ""
-        return kind(
-            f"the process {self._plan.name} gives no capabilities: {what}{said}",
-            cause=None,
-            provider=self._plan.provider_id,
-        )
+        return self._launched.late(LaunchError, what)
 
     def _log(self, name: str) -> PluginLog:
         return PluginLog(self._around.logger, {**self._extra(), "part": name})

@@ -21,10 +21,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 from innkeeper.loop import guard_process
+from innkeeper.loop.guard_notes import file_of, path_note, process_note
 from innkeeper.loop.guard_process import Process, read_stat, receive, transmit
 from innkeeper.loop.spawning import Helper, Spawns, program
 from innkeeper_sdk.errors import HostError
@@ -106,7 +108,7 @@ class Guard:
             return  # it ended and was waited for: there is nothing to end
         process = Process(pid, stat.start, leads=stat.session == pid)
         self._processes[pid] = process
-        self._tell(_note_of_process(process))
+        self._tell(process_note(process))
 
     def drop_process(self, pid: int) -> None:
         """Forget a process that has been waited for; unknown ones are fine."""
@@ -151,7 +153,7 @@ class Guard:
         if not path.is_absolute():
             raise ValueError(f"expected an absolute path, found {path}")
         self._paths[os.fspath(path)] = None
-        self._tell(_note_of_path(os.fspath(path)))
+        self._tell(path_note(os.fspath(path)))
 
     def drop_path(self, path: Path) -> None:
         """Forget a path; unknown ones are fine."""
@@ -177,13 +179,17 @@ class Guard:
             await self._ended.wait()
 
     def _spawn(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.settimeout(_NOTE_SECONDS)
-        # A descriptor of the host itself: the socket alone would stay open in any child forked without exec.
-        host = os.pidfd_open(os.getpid())
-        known = self._known()
-        try:
-            self._child = subprocess.Popen(  # noqa: S603 - our own interpreter and file
+        # A guard whose socket is closed takes the host for gone and ends everything, so one that cannot be watched is
+        # killed before its socket is closed.
+        with ExitStack() as given, ExitStack() as kept:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            kept.enter_context(ours)
+            given.enter_context(theirs)
+            ours.settimeout(_NOTE_SECONDS)
+            # A descriptor of the host itself: the socket alone would stay open in any child forked without exec.
+            host = _given(given, os.pidfd_open(os.getpid()))
+            known = _given(given, file_of(self._processes.values(), self._paths))
+            child = subprocess.Popen(  # noqa: S603 - our own interpreter and file
                 [
                     *(sys.executable, "-I", "-S", guard_process.__file__),
                     *(str(theirs.fileno()), str(host), str(known), f"{_MARK}={self._mark}"),
@@ -195,28 +201,16 @@ class Guard:
                 env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
                 start_new_session=True,
             )
-        except OSError:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-            os.close(host)
-            os.close(known)
-        self._sock = ours
+            kept.callback(child.wait)
+            kept.callback(child.kill)
+            self._pidfd = os.pidfd_open(child.pid)
+            kept.pop_all()
+        self._child, self._sock = child, ours
         self._started = time.monotonic()
-        self._pidfd = os.pidfd_open(self._child.pid)
         loop = asyncio.get_running_loop()
         loop.add_reader(self._pidfd, self._on_end)
         loop.add_reader(ours, self._on_answer)
         self._up.set()
-
-    def _known(self) -> int:
-        notes = [*map(_note_of_process, self._processes.values()), *map(_note_of_path, self._paths)]
-        file = os.memfd_create("innkeeper-guard-notes")
-        with open(file, "wb", closefd=False) as writer:
-            writer.write(b"".join(note + b"\0" for note in notes))
-        os.lseek(file, 0, os.SEEK_SET)
-        return file
 
     def _remember(self, process: Process) -> None:
         # The guard that started it knows it already.
@@ -290,16 +284,13 @@ class Guard:
             self._retry = asyncio.get_running_loop().call_later(self._delay, self._again)
 
 
+def _given(stack: ExitStack, file: int) -> int:
+    stack.callback(os.close, file)
+    return file
+
+
 def _own_start() -> int:
     stat = read_stat(os.getpid())
     if stat is None:
         raise HostError("/proc does not show this process", hint="mount /proc")
     return stat.start
-
-
-def _note_of_process(process: Process) -> bytes:
-    return b"+pid %d %d %d" % process
-
-
-def _note_of_path(path: str) -> bytes:
-    return b"+path " + os.fsencode(path)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from innkeeper_sdk.control_socket import SOCKET_PATH_LIMIT
+from innkeeper_sdk.loop.broker_sockets import is_inside
 from innkeeper_sdk.loop.handshake import APP_VERSION, CORE_VERSION
 
 __all__ = ["LINE_BYTES", "Cause", "HandshakeError", "cause_of", "exit_text", "parse", "quoted"]
@@ -142,7 +143,7 @@ def _address(address: bytes, directory: Path) -> Path:
     path = Path(os.fsdecode(address))
     if len(address) > SOCKET_PATH_LIMIT or b"\0" in address:
         raise HandshakeError(f"its address is none: {quoted(address)!r}", Cause.NOT_A_PLUGIN)
-    if not path.is_relative_to(directory) or path == directory or ".." in path.parts:
+    if not is_inside(path, directory):
         raise HandshakeError(
             f"it serves at {quoted(address)!r}, not in the directory of PLUGIN_UNIX_SOCKET_DIR", Cause.OTHER_PROTOCOL
         )

@@ -27,7 +27,7 @@ from innkeeper.loop.pipes import Drain, FirstLine
 from innkeeper_sdk.errors import ProviderFailedError
 from innkeeper_sdk.loop.handshake import APP_VERSION, COOKIE_NAME, COOKIE_VALUE
 
-__all__ = ["LaunchError", "Launched", "helper_variable", "wire_environ"]
+__all__ = ["InitialiseError", "LaunchError", "Launched", "LostError", "helper_variable", "wire_environ"]
 
 # How long output may take to arrive when its process has ended; its descendants may hold it open.
 _LAST_WORDS_SECONDS: Final = 0.5
@@ -48,6 +48,14 @@ class LaunchError(ProviderFailedError):
     def __init__(self, message: str, *, cause: Cause | None, provider: str, hint: str | None = None) -> None:
         super().__init__(message, provider=provider, hint=hint)
         self.cause = cause
+
+
+class InitialiseError(LaunchError):
+    """Raised when a plugin runs, but does not give the capabilities that it is started for."""
+
+
+class LostError(LaunchError):
+    """Raised when a plugin does not answer."""
 
 
 class Launched:
@@ -191,6 +199,18 @@ class Launched:
             parts.append(f"stderr: {self.words!r}")
         parts.append(f"likely cause: {cause.value}")
         return LaunchError("; ".join(parts), cause=cause, provider=self._provider)
+
+    def late(self, kind: type[LaunchError], what: str) -> LaunchError:
+        """Return the error for what failed after its handshake, with what the process has said.
+
+        Args:
+            kind: The class of the error.
+            what: What happened.
+        """
+        said = f"; stderr: {self.words!r}" if self.words else ""
+        return kind(
+            f"the process {self._name} gives no capabilities: {what}{said}", cause=None, provider=self._provider
+        )
 
     @property
     def words(self) -> str:

@@ -5,12 +5,16 @@ Rules of this module:
 1. Both are bound to the plugin's provider: nothing that crosses the wire names a caller.
 2. What a provider may use is decided anew at every call; a capability that was handed out is no right to call it.
 3. A caller is told the registry's own sentence for what is not there, and nothing else of the host's errors.
+4. A trigger knows its registrations by their ids, whoever made them. A plugin's stand under its provider's name, so
+   that it neither replaces nor ends those of a workflow or of another provider.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol, TypeVar
+
+from attrs import evolve
 
 from innkeeper_sdk.capability import (
     Capability,
@@ -62,10 +66,12 @@ class Peer(Capability):
 
     Args:
         capability: From the registry.
+        owner: The provider that it is served to.
     """
 
-    def __init__(self, capability: Capability) -> None:
+    def __init__(self, capability: Capability, *, owner: str) -> None:
         self._capability = capability
+        self._owner = owner
         self._info = capability.info
 
     @property
@@ -87,7 +93,7 @@ class Peer(Capability):
         Raises:
             CapabilityError: It was refused, or is not there for this provider any more.
         """
-        return await _said(lambda: self._capability.register_trigger(registration))
+        return await _said(lambda: self._capability.register_trigger(self._own(registration)))
 
     async def unregister_trigger(self, registration: TriggerRegistration) -> None:
         """End a subscription.
@@ -95,7 +101,7 @@ class Peer(Capability):
         Raises:
             CapabilityError: It failed, or is not there for this provider any more.
         """
-        await _said(lambda: self._capability.unregister_trigger(registration))
+        await _said(lambda: self._capability.unregister_trigger(self._own(registration)))
 
     async def ack_event(self, trigger_id: str, event_id: str, method: str) -> None:
         """Tell the trigger that an event is durably accepted.
@@ -103,7 +109,14 @@ class Peer(Capability):
         Raises:
             CapabilityError: It failed, or is not there for this provider any more.
         """
-        await _said(lambda: self._capability.ack_event(trigger_id, event_id, method))
+        await _said(lambda: self._capability.ack_event(self._own_id(trigger_id), event_id, method))
+
+    def _own(self, registration: TriggerRegistration) -> TriggerRegistration:
+        return evolve(registration, trigger_id=self._own_id(registration.trigger_id))
+
+    def _own_id(self, trigger_id: str) -> str:
+        # No provider's id and no workflow's registration has a slash.
+        return f"{self._owner}/{trigger_id}"
 
 
 async def _said(call: Callable[[], Awaitable[_T]]) -> _T:

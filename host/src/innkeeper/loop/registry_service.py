@@ -6,15 +6,17 @@ Rules of this module:
 2. A plugin may add what its plan says, once, and nothing else; what it says of itself is asked over the connection
    that it will be called on.
 3. Nothing is held while a plugin is dialled or asked.
-4. This host is alone: it knows its own node and no others, and no configuration but the plugin's own.
+4. What a plugin is told of a failure is the host's sentence, never the text of a foreign exception.
+5. This host is alone: it knows its own node and no others, and no configuration but the plugin's own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
-from typing import Any, NoReturn
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, Final, NoReturn, TypeVar
 
 import grpc
 import grpc.aio
@@ -30,6 +32,7 @@ from innkeeper_sdk.loop.broker import Broker, Served
 from innkeeper_sdk.loop.convert import api_type
 from innkeeper_sdk.loop.remote import RemoteCapability, fetch_info
 from innkeeper_sdk.loop.serving import CapabilityServices
+from innkeeper_sdk.loop.texts import status_text
 from innkeeper_sdk.proto.loop import capabilities_registry_pb2 as pb
 from innkeeper_sdk.proto.loop.capabilities_registry_pb2_grpc import CapabilitiesRegistryServicer
 from innkeeper_sdk.proto.loop.capability_config_pb2 import CapabilityConfig
@@ -37,6 +40,10 @@ from innkeeper_sdk.proto.loop.capability_config_pb2 import CapabilityConfig
 __all__ = ["RegistryService"]
 
 _Context = grpc.aio.ServicerContext[Any, Any]
+_T = TypeVar("_T")
+
+# What a capability may take to let go of a plugin's registrations; it is somebody else's, and may hang.
+_CLOSE_SECONDS: Final = 5.0
 
 
 @define(eq=False)
@@ -62,6 +69,7 @@ class RegistryService(CapabilitiesRegistryServicer):
         registrar: Where its capabilities go.
         host_public_key: 32 bytes: what this node is known by.
         logger: Where troubles go.
+        removed: Called with each id that the plugin has taken away.
     """
 
     def __init__(
@@ -74,6 +82,7 @@ class RegistryService(CapabilitiesRegistryServicer):
         registrar: Registrar,
         host_public_key: bytes,
         logger: logging.Logger,
+        removed: Callable[[str], None],
     ) -> None:
         self._broker = broker
         self._provider = provider
@@ -82,6 +91,7 @@ class RegistryService(CapabilitiesRegistryServicer):
         self._registrar = registrar
         self._key = host_public_key
         self._logger = logger
+        self._removed = removed
         self._served: dict[tuple[str, CapabilityType], asyncio.Task[tuple[Served, CapabilityServices]]] = {}
         self._added: dict[str, _Added] = {}
         self._over = False
@@ -109,8 +119,7 @@ class RegistryService(CapabilitiesRegistryServicer):
             task.cancel()
             (served,) = await asyncio.gather(task, return_exceptions=True)
             if isinstance(served, tuple):
-                await served[0].close()
-                await served[1].close()
+                await self._stop(*served)
 
     async def LocalNode(self, request: Empty, context: _Context) -> pb.NodeReply:
         return pb.NodeReply(peerID=self._key)
@@ -146,8 +155,7 @@ class RegistryService(CapabilitiesRegistryServicer):
         return pb.GetExecutableReply(capabilityID=number)
 
     async def List(self, request: Empty, context: _Context) -> pb.ListReply:
-        numbers = [await self._told(self._hand_out(info.id, None), context) for info in self._peers.list()]
-        return pb.ListReply(capabilityID=[number for number, _ in numbers])
+        return pb.ListReply(capabilityID=await self._told(self._hand_out_all(), context))
 
     async def Add(self, request: pb.AddRequest, context: _Context) -> Empty:
         await self._told(self._add(request.capabilityID, request.type), context)
@@ -157,8 +165,19 @@ class RegistryService(CapabilitiesRegistryServicer):
         await self._told(self._remove(request.id), context)
         return Empty()
 
+    async def _hand_out_all(self) -> list[int]:
+        numbers = []
+        for info in self._peers.list():
+            # What is gone since it was listed is not there.
+            with suppress(NotFoundError):
+                number, _ = await self._hand_out(info.id, None)
+                numbers.append(number)
+        return numbers
+
     async def _hand_out(self, asked: str, wanted: CapabilityType | None) -> tuple[int, CapabilityType]:
-        peer = Peer(self._peers.get(asked))
+        # By the id that was found: its server is kept, and another plugin's question may mean another version later.
+        found = self._peers.get(asked).info.id
+        peer = Peer(self._peers.get(found), owner=self._provider)
         kind = peer.info.type
         if wanted is CapabilityType.TRIGGER and kind not in (CapabilityType.TRIGGER, CapabilityType.COMBINED):
             raise ProviderFailedError(f"capability {peer.info.id} is no trigger")
@@ -180,6 +199,16 @@ class RegistryService(CapabilitiesRegistryServicer):
     async def _serve(self, peer: Peer, kind: CapabilityType) -> tuple[Served, CapabilityServices]:
         services = CapabilityServices(peer, kind=kind)
         return await self._broker.accept_and_serve(self._broker.next_id(), services.register), services
+
+    async def _stop(self, served: Served, services: CapabilityServices) -> None:
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await served.close()
+                await services.close()
+        except TimeoutError:
+            self._logger.warning(
+                "a capability does not let go of a plugin's registrations", extra={"broker": served.id}
+            )
 
     async def _add(self, number: int, said: pb.ExecuteAPIType.ValueType) -> None:
         channel = await self._broker.dial(number)
@@ -214,6 +243,7 @@ class RegistryService(CapabilitiesRegistryServicer):
         added = self._added.pop(capability_id, None)
         if added is not None:
             self._unregister(capability_id)
+            self._removed(capability_id)
             await added.close()
 
     def _unregister(self, capability_id: str) -> None:
@@ -226,7 +256,7 @@ class RegistryService(CapabilitiesRegistryServicer):
     def _refused(self, text: str, expected: str | None = None) -> ProviderFailedError:
         return ProviderFailedError(text, provider=self._provider, expected=expected, hint="look at its manifest")
 
-    async def _told(self, call: Awaitable[Any], context: _Context) -> Any:
+    async def _told(self, call: Awaitable[_T], context: _Context) -> _T:
         try:
             return await call
         except NotFoundError as error:
@@ -234,7 +264,10 @@ class RegistryService(CapabilitiesRegistryServicer):
         except InnkeeperError as error:
             self._logger.warning("the registry refused a plugin: %s", error)
             await _abort(context, grpc.StatusCode.UNKNOWN, str(error))
+        except Exception as error:
+            self._logger.exception("a question of a plugin could not be answered")
+            await _abort(context, grpc.StatusCode.UNKNOWN, f"the host could not answer: {type(error).__name__}")
 
 
 async def _abort(context: _Context, code: grpc.StatusCode, text: str) -> NoReturn:
-    await context.abort(code, text)
+    await context.abort(code, status_text(text))

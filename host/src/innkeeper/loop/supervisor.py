@@ -22,15 +22,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from innkeeper.capabilities.faults import class_name
-from innkeeper.loop.generation import Generation, InitialiseError, Surroundings
+from innkeeper.loop.generation import Generation
 from innkeeper.loop.guard import Guard
 from innkeeper.loop.handshake import Cause
 from innkeeper.loop.health import Verdict, judge
-from innkeeper.loop.launch import LaunchError
+from innkeeper.loop.launch import InitialiseError, LaunchError
 from innkeeper.loop.machine import Effect, Event, Restarts, step
 from innkeeper.loop.peers import Peers, Registrar
 from innkeeper.loop.plans import ProcessPlan
 from innkeeper.loop.states import PartStatus, ProcessState
+from innkeeper.loop.surroundings import Surroundings
 from innkeeper_sdk.errors import InnkeeperError, ProviderFailedError, UnavailableError
 
 __all__ = ["Supervisor"]

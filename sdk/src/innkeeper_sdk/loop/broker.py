@@ -10,7 +10,8 @@ Rules of this module:
    is dialled once.
 4. The end of the stream ends all waiting; it does not end what is already connected.
 5. Nothing here knows gRPC's stream: it takes what arrived (:meth:`Broker.receive`) and hands out what is to be sent
-   (:meth:`Broker.outgoing`). ``innkeeper_sdk.loop.broker_streams`` joins the two.
+   (:meth:`Broker.outgoing`). ``innkeeper_sdk.loop.broker_streams`` joins the two; the sockets are those of
+   ``innkeeper_sdk.loop.broker_sockets``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ import itertools
 import logging
 import os
 import secrets
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -28,8 +28,9 @@ from typing import Final
 import grpc.aio
 from attrs import define
 
-from innkeeper_sdk.errors import ConfigError, ConflictError, UnavailableError
-from innkeeper_sdk.loop.channels import new_server, open_channel, unix_target
+from innkeeper_sdk.errors import ConflictError, UnavailableError
+from innkeeper_sdk.loop.broker_sockets import check_private, connect, listen
+from innkeeper_sdk.loop.channels import new_server, unix_target
 from innkeeper_sdk.proto.goplugin.broker_pb2 import ConnInfo
 
 __all__ = ["EXPIRY_SECONDS", "Broker", "Served"]
@@ -87,15 +88,17 @@ class Broker:
 
     Args:
         directory: Where sockets are made: a directory of this user that nobody else may enter.
+        within: Where the peer's sockets must be; None if they may be anywhere.
         expiry: Seconds that a dial waits, and that an announcement is kept.
 
     Raises:
         ConfigError: The directory is missing, or not private.
     """
 
-    def __init__(self, directory: Path, *, expiry: float = EXPIRY_SECONDS) -> None:
-        _check_private(directory)
+    def __init__(self, directory: Path, *, within: Path | None = None, expiry: float = EXPIRY_SECONDS) -> None:
+        check_private(directory)
         self._directory = directory
+        self._within = within
         self._expiry = expiry
         self._loop = asyncio.get_running_loop()
         self._numbers = itertools.count(1)
@@ -138,7 +141,7 @@ class Broker:
         served = self._served[number] = Served(number, path, server, self._drop)
         try:
             register(server)
-            _listen(server, target, number)
+            listen(server, target, number)
             await server.start()
             self._check_stream()
         except BaseException:
@@ -190,7 +193,7 @@ class Broker:
             self._forget_later(number, slot)
         if info is None:
             raise _gone()
-        return await _connect(info, self._expiry)
+        return await connect(info, self._within, self._expiry)
 
     def receive(self, info: ConnInfo) -> None:
         """Take note of where the peer serves a number; a second announcement of it is dropped."""
@@ -256,50 +259,6 @@ class Broker:
 
     def _drop(self, served: Served) -> None:
         self._served.pop(served.id, None)
-
-
-def _check_private(directory: Path) -> None:
-    try:
-        status = directory.lstat()
-    except OSError as error:
-        raise ConfigError(
-            "the directory of a plugin's sockets is not there", path=str(directory), actual=error.strerror
-        ) from None
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise ConfigError(
-            "the directory of a plugin's sockets is not private",
-            path=str(directory),
-            expected=f"a directory of user {os.geteuid()} with mode 0700",
-            actual=f"user {status.st_uid}, mode {stat.S_IMODE(status.st_mode):04o}",
-        )
-
-
-def _listen(server: grpc.aio.Server, target: str, number: int) -> None:
-    try:
-        server.add_insecure_port(target)
-    except RuntimeError:
-        # gRPC's text names the path; the log has it.
-        raise UnavailableError(f"the socket of broker id {number} cannot be made") from None
-
-
-async def _connect(info: ConnInfo, seconds: float) -> grpc.aio.Channel:
-    if info.network != "unix" or not info.address.startswith("/"):
-        raise UnavailableError(
-            f"broker id {info.service_id} is not served on a unix socket",
-            expected="network unix, an absolute path",
-            actual=f"network {info.network[:20]!r}",
-        )
-    channel = open_channel(Path(info.address))
-    try:
-        async with asyncio.timeout(seconds):
-            await channel.channel_ready()
-    except TimeoutError:
-        await channel.close(None)
-        raise UnavailableError(f"nobody answers where broker id {info.service_id} is said to be served") from None
-    except BaseException:
-        await channel.close(None)
-        raise
-    return channel
 
 
 def _gone() -> UnavailableError:

@@ -2,7 +2,8 @@
 
 Rules of this module:
 
-1. Sizes are not limited here: a Go peer does not limit them either, and who sends is a peer on a private socket.
+1. Sizes of messages are not limited here: a Go peer does not limit them either, and who sends is a peer on a private
+   socket.
 2. Nothing is retried: a retry that gRPC makes by itself hides a dead process, and repeats what must not be repeated.
 3. No keepalive: Go servers answer pings that come more often than every five minutes by ending the connection.
 """
@@ -21,9 +22,14 @@ from innkeeper_sdk.errors import ConfigError
 
 __all__ = ["CHANNEL_OPTIONS", "SERVER_OPTIONS", "new_server", "open_channel", "unix_target"]
 
+# gRPC's own limit of 8 KiB would lose what a peer says of its failure, which stands in a header.
+_HEADER_BYTES: Final = 256 << 10
+
 _SIZES: Final = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
+    ("grpc.max_metadata_size", _HEADER_BYTES),
+    ("grpc.absolute_max_metadata_size", _HEADER_BYTES),
 )
 
 CHANNEL_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (

@@ -6,9 +6,7 @@ Rules of this module:
    of a response): they are always sent.
 2. A request without metadata says nothing of who asks, so it is refused. One without a payload has the form from
    before payloads, which this SDK does not speak, and is refused too.
-3. An error is a text in a response. It always leaves here in four parts; what arrives is read as
-   :meth:`~innkeeper_sdk.capability.CapabilityError.parse` says, which never cuts a text.
-4. Deadlines are gRPC's. What the messages have no field for, and what Go peers hand on from call to call, travels as
+3. Deadlines are gRPC's. What the messages have no field for, and what Go peers hand on from call to call, travels as
    the call's metadata.
 """
 
@@ -29,6 +27,7 @@ from innkeeper_sdk.capability import (
     TriggerEvent,
     TriggerRegistration,
 )
+from innkeeper_sdk.loop.texts import error_from_text, error_to_text
 from innkeeper_sdk.proto.capabilities import capabilities_pb2 as pb
 from innkeeper_sdk.proto.loop import capabilities_registry_pb2 as registry_pb
 
@@ -36,8 +35,6 @@ __all__ = [
     "api_type",
     "call_metadata",
     "deadline_in",
-    "error_from_text",
-    "error_to_text",
     "event_from_proto",
     "event_to_proto",
     "idempotency_key",
@@ -220,16 +217,6 @@ def event_from_proto(response: pb.TriggerResponse) -> TriggerEvent:
     if not event.id or not event.HasField("payload"):
         raise _unusable("the trigger sent an event without an id or without a payload")
     return TriggerEvent(id=event.id, payload=event.payload)
-
-
-def error_to_text(error: CapabilityError) -> str:
-    """Return an error as the wire has it, in four parts; what is not Unicode in it is escaped."""
-    return error.serialize().encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def error_from_text(text: str) -> CapabilityError:
-    """Return the error that a text of the wire stands for; see :meth:`CapabilityError.parse`."""
-    return CapabilityError.parse(text)
 
 
 def seconds_until(deadline: float | None) -> float | None:

@@ -31,6 +31,7 @@ from innkeeper_sdk.capability import (
 from innkeeper_sdk.errors import InnkeeperError, NotFoundError, ProviderError
 from innkeeper_sdk.loop import convert
 from innkeeper_sdk.loop.remote import RemoteCapability, fetch_info
+from innkeeper_sdk.loop.texts import error_from_text
 from innkeeper_sdk.loop.transport import transport_error
 from innkeeper_sdk.proto.loop import capabilities_registry_pb2 as pb
 from innkeeper_sdk.proto.loop.capabilities_registry_pb2_grpc import CapabilitiesRegistryStub
@@ -220,4 +221,4 @@ def _registry_error(error: grpc.aio.AioRpcError) -> InnkeeperError:
     text = error.details() or "the registry refused without saying why"
     if error.code() is grpc.StatusCode.NOT_FOUND:
         return NotFoundError(text)
-    return convert.error_from_text(text)
+    return error_from_text(text)

@@ -30,20 +30,19 @@ from innkeeper_sdk.capability import (
 )
 from innkeeper_sdk.loop import convert
 from innkeeper_sdk.loop.subscriptions import Subscription
+from innkeeper_sdk.loop.texts import error_from_text
 from innkeeper_sdk.loop.transport import transport_errors
 from innkeeper_sdk.proto.capabilities import capabilities_pb2 as pb
 from innkeeper_sdk.proto.capabilities import capabilities_pb2_grpc as rpc
 
-__all__ = ["INFO_SECONDS", "RemoteCapability", "fetch_info"]
+__all__ = ["RemoteCapability", "fetch_info"]
 
-# chainlink-common's capabilities_registry.go asks for Info with this deadline.
-INFO_SECONDS: Final = 1.0
-
-# Neither unregistering nor acknowledging waits for anything but the other process.
+# None of Info, unregistering and acknowledging waits for anything but the other process. Go peers give Info one second
+# (chainlink-common's capabilities_registry.go), which a process that starts on a busy machine does not always meet.
 _UNARY_SECONDS: Final = 10.0
 
 
-async def fetch_info(channel: grpc.aio.Channel, *, timeout: float = INFO_SECONDS) -> CapabilityInfo:  # noqa: ASYNC109 - of the RPC
+async def fetch_info(channel: grpc.aio.Channel, *, timeout: float = _UNARY_SECONDS) -> CapabilityInfo:  # noqa: ASYNC109 - of the RPC
     """Ask what is served at the other end of a connection.
 
     Args:
@@ -156,5 +155,5 @@ class RemoteCapability(Capability):
                 # Answers without a field for errors come back of unknown code, with the error as the text.
                 text = error.details()
                 if error.code() is grpc.StatusCode.UNKNOWN and text:
-                    raise convert.error_from_text(text) from None
+                    raise error_from_text(text) from None
                 raise

@@ -31,6 +31,7 @@ from innkeeper_sdk.capability import (
 from innkeeper_sdk.loop import convert
 from innkeeper_sdk.loop.faults import hidden
 from innkeeper_sdk.loop.registrations import Registration
+from innkeeper_sdk.loop.texts import status_text
 from innkeeper_sdk.proto.capabilities import capabilities_pb2 as pb
 from innkeeper_sdk.proto.capabilities import capabilities_pb2_grpc as rpc
 
@@ -151,10 +152,10 @@ class _Triggers(rpc.TriggerExecutableServicer):
         try:
             await call
         except CapabilityError as error:
-            await context.abort(grpc.StatusCode.UNKNOWN, convert.error_to_text(error))
+            await context.abort(grpc.StatusCode.UNKNOWN, status_text(error.serialize()))
         except Exception as error:  # noqa: BLE001 - as above
             failure = hidden(error, f"trigger {self._id}")
-            await context.abort(grpc.StatusCode.UNKNOWN, convert.error_to_text(failure))
+            await context.abort(grpc.StatusCode.UNKNOWN, status_text(failure.serialize()))
         return Empty()
 
     async def close(self) -> None:

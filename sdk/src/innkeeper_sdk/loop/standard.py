@@ -22,6 +22,7 @@ from innkeeper_sdk.errors import InnkeeperError
 from innkeeper_sdk.loop import convert
 from innkeeper_sdk.loop.faults import describe
 from innkeeper_sdk.loop.session import Sessions
+from innkeeper_sdk.loop.texts import status_text
 from innkeeper_sdk.proto.capabilities import capabilities_pb2 as pb
 from innkeeper_sdk.proto.capabilities import capabilities_pb2_grpc as rpc
 from innkeeper_sdk.proto.loop import service_pb2 as service_pb
@@ -114,5 +115,5 @@ def _cancel(future: Future[Any]) -> None:
 
 
 def _abort(context: grpc.ServicerContext, code: grpc.StatusCode, text: str) -> NoReturn:
-    context.abort(code, text)
+    context.abort(code, status_text(text))
     raise AssertionError("abort raises")

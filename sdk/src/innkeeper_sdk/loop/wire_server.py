@@ -21,9 +21,9 @@ from typing import Final
 
 import grpc
 from google.protobuf.empty_pb2 import Empty
-from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
 from innkeeper_sdk.errors import UnavailableError
+from innkeeper_sdk.loop import health
 from innkeeper_sdk.loop.broker import Broker
 from innkeeper_sdk.loop.channels import SERVER_OPTIONS, unix_target
 from innkeeper_sdk.loop.ending import Ending, Reason
@@ -41,9 +41,8 @@ _THREADS: Final = 16
 # What the answer to Shutdown needs to leave.
 _STOP_SECONDS: Final = 0.05
 
-# go-plugin's name for a plugin as a whole, and grpc.health.v1's number for SERVING.
-_HEALTH_NAMES: Final = ("", "plugin")
-_SERVING: Final = 1
+# The empty name stands for all of a server.
+_HEALTH_NAMES: Final = ("", health.PLUGIN)
 
 
 class WireServer:
@@ -88,18 +87,19 @@ class WireServer:
         await asyncio.to_thread(stopped.wait)
 
 
-def _health() -> grpc.GenericRpcHandler[StringValue, Int32Value]:
-    # The two messages of grpc.health.v1 have one field each, and so the same bytes as these.
+def _health() -> grpc.GenericRpcHandler[health.Request, health.Reply]:
     check = grpc.unary_unary_rpc_method_handler(
-        _check_health, request_deserializer=StringValue.FromString, response_serializer=Int32Value.SerializeToString
+        _check_health,
+        request_deserializer=health.Request.FromString,
+        response_serializer=health.Reply.SerializeToString,
     )
-    return grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": check})
+    return grpc.method_handlers_generic_handler(health.SERVICE, {health.CHECK: check})
 
 
-def _check_health(request: StringValue, context: grpc.ServicerContext) -> Int32Value:
+def _check_health(request: health.Request, context: grpc.ServicerContext) -> health.Reply:
     if request.value not in _HEALTH_NAMES:
         context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
-    return Int32Value(value=_SERVING)
+    return health.Reply(value=health.SERVING)
 
 
 class _Controller(controller_pb2_grpc.GRPCControllerServicer):
