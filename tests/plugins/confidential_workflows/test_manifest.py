@@ -115,6 +115,22 @@ def test_every_error_is_explained(manifest: Manifest, folder: Path) -> None:
     assert [code for code in Code if code not in explained] == []
 
 
+@pytest.mark.parametrize("code", Code)
+def test_every_code_of_a_refusal_is_explained(manifest: Manifest, code: Code) -> None:
+    declared = manifest.errors[code.value]
+    assert declared.title
+    assert declared.explanation.endswith(".")
+
+
+def test_a_code_that_nothing_gives_says_so(manifest: Manifest, folder: Path) -> None:
+    vault = find_spec("innkeeper_vault")
+    assert vault is not None
+    assert vault.origin is not None
+    source = "".join(path.read_text() for place in (folder, Path(vault.origin).parent) for path in place.rglob("*.py"))
+    silent = {code.value for code in Code if f"Code.{code.name}" not in source}
+    assert silent == {code.value for code in Code if "does not give it" in manifest.errors[code.value].explanation}
+
+
 # Attributes: what confidential means, and that it is never guessed.
 
 

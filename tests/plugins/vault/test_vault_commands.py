@@ -8,6 +8,7 @@ import os
 import pty
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ INNKEEPER = Path(sys.executable).parent / "innkeeper"
 OWNER = "ab" * 20
 OTHER = "0f" * 20
 CANARY = "canary-33d0"
+
+
+Main = Callable[[Sequence[str]], int]
 
 
 class _Stdin(io.TextIOWrapper):
@@ -200,10 +204,91 @@ def test_there_is_no_way_to_give_a_value_on_the_command_line(secrets: Secrets, w
     assert not secrets.folder.exists()
 
 
-def test_each_command_explains_itself(secrets: Secrets, capsys: pytest.CaptureFixture[str]) -> None:
-    for main in (set_command.main, list_command.main, delete.main):
-        assert main(["--help"]) == 0
-        assert "Usage: innkeeper secrets" in capsys.readouterr().out
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+@pytest.mark.parametrize("main", [set_command.main, list_command.main, delete.main])
+def test_each_command_explains_itself(main: Main, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([flag]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Usage: innkeeper secrets" in out
+    assert "40 hexadecimal digits in upper or lower case, with or without 0x" in out
+    assert f"Default: {'everybody' if main is list_command.main else 'the host'}'s" in out
+
+
+def test_a_list_may_be_of_one_namespace(secrets: Secrets) -> None:
+    secrets.set("A")
+    secrets.set("B", "--namespace", "e\u0301")
+    secrets.set("C", "--namespace", "e\u0301", "--owner", OTHER)
+
+    def names(*words: str) -> list[str]:
+        return [row["name"] for row in json.loads(secrets.list(*words, "-o", "json"))]
+
+    assert names("--namespace", "\u00e9") == names("--namespace", "e\u0301") == ["C", "B"]
+    assert names("--namespace", "\u00e9", "--owner", OTHER) == ["C"]
+    assert names("--namespace", "main") == names("--namespace", "") == ["A"]
+    assert names("--namespace", "none") == []
+    with pytest.raises(SecretInvalidError, match="the namespace has control characters"):
+        secrets.list("--namespace", "a\nb")
+
+
+def test_a_list_that_leaves_out_secrets_does_not_say_that_there_are_none(
+    secrets: Secrets, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secrets.set("A")
+    for words in (["--namespace", "none"], ["--owner", OTHER]):
+        assert list_command.main(words) == 0
+        assert "no such secrets" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("", "the name is empty"),
+        (" ", "the name is blank"),
+        ("   ", "the name is blank"),
+        (" KEY", "the name begins or ends with a blank"),
+        ("KEY ", "the name begins or ends with a blank"),
+        ("KEY\n", "the name has control characters"),
+        ("\t", "the name has control characters"),
+        ("a\x1b[2Jb", "the name has control characters"),
+        ("a\u202eb", "the name has control characters or others that cannot be printed"),
+        ("\u00a0KEY", "the name has control characters or others that cannot be printed"),
+        ("\udcff", "the name has control characters or others that cannot be printed"),
+        ("ü" * 33, r"the name is too long \(expected at most 64 bytes in UTF-8, found 66\)"),
+    ],
+    ids=ascii,
+)
+def test_a_name_that_is_none_is_refused_with_the_reason_before_the_value_is_read(
+    secrets: Secrets, name: str, sentence: str, tmp_path: Path
+) -> None:
+    missing = str(tmp_path / "missing")
+    with pytest.raises(SecretInvalidError, match=sentence) as caught:
+        secrets.set(name, "--file", missing)
+    assert "\x1b" not in str(caught.value)
+    if name:
+        with pytest.raises(SecretInvalidError, match=sentence.replace("name", "namespace")):
+            secrets.set("KEY", "--namespace", name, "--file", missing)
+    assert not secrets.folder.exists()
+
+
+@pytest.mark.parametrize("name", ["a b", "a.b/c", "-", "ключ", "'", "x" * 64])
+def test_what_can_be_seen_may_be_a_name(secrets: Secrets, name: str) -> None:
+    secrets.set("--", name)
+    assert secrets.value(name) == "value"
+
+
+def test_a_name_with_a_blank_that_is_there_already_can_be_listed_and_deleted(secrets: Secrets) -> None:
+    with SecretStore(secrets.folder) as store:
+        store.set(OWNER, SecretName(" ns", "KEY "), "value")
+    assert len(json.loads(secrets.list("--namespace", " ns", "-o", "json"))) == 1
+    secrets.delete("KEY ", "--namespace", " ns")
+    assert secrets.value("KEY ", " ns") is None
+
+
+def test_a_secret_that_was_deleted_begins_at_version_1_again(secrets: Secrets) -> None:
+    versions = [json.loads(secrets.set("KEY", "-o", "json")[0])["version"] for _ in range(2)]
+    secrets.delete("KEY")
+    versions.append(json.loads(secrets.set("KEY", "-o", "json")[0])["version"])
+    assert versions == [1, 2, 1]
 
 
 @pytest.mark.parametrize("directory", [None, "", "relative/path"])
@@ -278,6 +363,25 @@ def test_a_flag_goes_before_the_settings_and_a_variable_for_the_child_is_no_back
         assert [(entry.owner, entry.key) for entry in store.entries()] == [(OWNER, "KEY")]
     assert not (host_folder / "planted").exists()
     assert not (host_folder / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        (b"\x80\xff" * 16, "the secret is not UTF-8 text, which it must be because guests get secrets as text"),
+        (b"x" * 27_001, "the secret is too long (expected at most 27000 bytes"),
+        (b"", "the secret is empty"),
+    ],
+    ids=["no text", "too long", "empty"],
+)
+def test_a_value_that_cannot_be_stored_ends_with_a_sentence_and_exit_code_2(
+    host_folder: Path, value: bytes, sentence: str
+) -> None:
+    (host_folder / "value").write_bytes(value)
+    done = innkeeper(host_folder, "secrets", "set", "KEY", "--file", "value", code=2)
+    assert done.stderr.startswith(f"error: {sentence}")
+    assert done.stderr.count("\n") == 1
+    assert not (host_folder / "data" / "providers" / "vault" / "store").exists()
 
 
 def test_broken_settings_are_told_and_nothing_is_guessed(host_folder: Path) -> None:

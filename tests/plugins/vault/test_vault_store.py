@@ -92,6 +92,8 @@ def test_entries_are_sorted_and_of_one_owner_if_asked(store: SecretStore) -> Non
         (OTHER, "main", "KEY"),
     ]
     assert [entry.key for entry in store.entries(OTHER)] == ["KEY"]
+    assert [entry.key for entry in store.entries(namespace="b")] == ["A"]
+    assert store.entries(OTHER, "b") == []
 
 
 def test_asking_makes_nothing(store: SecretStore, folder: Path) -> None:

@@ -29,10 +29,12 @@ __all__ = [
     "Secrets",
     "StoredSecret",
     "check_key",
+    "check_name",
     "check_value",
     "decode",
     "encode",
     "from_milliseconds",
+    "no_text",
     "to_milliseconds",
 ]
 
@@ -66,7 +68,7 @@ class StoredSecret:
 
     Attributes:
         value: Its text; never shown.
-        version: How often it was set, from 1.
+        version: How often it was set since there was none, from 1.
         updated: When it was set last.
     """
 
@@ -83,7 +85,7 @@ class SecretEntry:
         owner: 40 hexadecimal digits.
         namespace: Normalised.
         key: Its name.
-        version: How often it was set, from 1.
+        version: How often it was set since there was none, from 1.
         updated: When it was set last.
     """
 
@@ -118,15 +120,40 @@ def check_key(owner: str, name: SecretName) -> SecretKey:
         SecretInvalidError: Nothing can.
     """
     if not OWNER.fullmatch(owner):
-        raise SecretInvalidError("the owner of a secret is none", expected="40 hexadecimal digits")
-    for what, text in (("namespace", name.namespace), ("name", name.key)):
-        if not is_name(text):
-            raise SecretInvalidError(
-                f"the {what} of a secret is none",
-                expected=f"1 to {NAME_BYTES} bytes of printable characters, in the composed form (NFC)",
-                actual=repr(text[:NAME_BYTES]),
-            )
+        raise SecretInvalidError("not an owner", expected="40 hexadecimal digits")
+    check_name("namespace", name.namespace)
+    check_name("name", name.key)
     return SecretKey(owner, *name)
+
+
+def check_name(what: str, text: str) -> None:
+    """Refuse what cannot be the name or the namespace of a secret, as the protocol has them.
+
+    Args:
+        what: Which of the two, for the error.
+        text: In NFC.
+
+    Raises:
+        SecretInvalidError: It cannot.
+    """
+    # Whether it can is the protocol's to say; here is only said why not.
+    if is_name(text):
+        return
+    if not text:
+        raise SecretInvalidError(f"the {what} is empty", expected=f"1 to {NAME_BYTES} bytes")
+    shown = repr(text[:NAME_BYTES])
+    if not text.isprintable():
+        raise SecretInvalidError(
+            f"the {what} has control characters or others that cannot be printed",
+            expected="printable characters",
+            actual=shown,
+        )
+    length = len(text.encode("utf-8"))
+    if length > NAME_BYTES:
+        raise SecretInvalidError(
+            f"the {what} is too long", expected=f"at most {NAME_BYTES} bytes in UTF-8", actual=str(length)
+        )
+    raise SecretInvalidError(f"the {what} is not in the composed form (NFC)", actual=shown)
 
 
 def check_value(value: str) -> None:
@@ -139,11 +166,19 @@ def check_value(value: str) -> None:
         raise SecretInvalidError("the secret is empty", hint="give it with --file FILE or on standard input")
     length = _utf8_length(value)
     if length is None:
-        raise SecretInvalidError("the secret is no text", expected="text that can be written in UTF-8")
+        raise no_text()
     if length > MAX_SECRET_BYTES:
         raise SecretInvalidError(
-            "the secret is too long", expected=f"at most {MAX_SECRET_BYTES} bytes", actual=str(length)
+            "the secret is too long", expected=f"at most {MAX_SECRET_BYTES} bytes in UTF-8", actual=str(length)
         )
+
+
+def no_text() -> SecretInvalidError:
+    """Return the refusal of a value that is no text."""
+    return SecretInvalidError(
+        "the secret is not UTF-8 text, which it must be because guests get secrets as text",
+        hint="encode it, with base64 for instance",
+    )
 
 
 def _utf8_length(value: str) -> int | None:

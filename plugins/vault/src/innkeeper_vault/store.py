@@ -122,10 +122,14 @@ class SecretStore:
         secrets = self._current()
         return [secrets.get(SecretKey(owner, *name)) for name in names]
 
-    def entries(self, owner: str | None = None) -> list[SecretEntry]:
-        """Return what may be shown of the secrets of an owner, or of all, sorted.
+    def entries(self, owner: str | None = None, namespace: str | None = None) -> list[SecretEntry]:
+        """Return what may be shown of the secrets, sorted.
 
         Nothing is made: where there is no vault, there are no secrets.
+
+        Args:
+            owner: Whose; None for everybody's.
+            namespace: In which; None for all.
 
         Raises:
             VaultDamagedError: The vault is damaged; or as :meth:`open`.
@@ -135,11 +139,11 @@ class SecretStore:
         return [
             SecretEntry(*key, version=secret.version, updated=secret.updated)
             for key, secret in sorted(self._current().items())
-            if owner in (None, key.owner)
+            if owner in (None, key.owner) and namespace in (None, key.namespace)
         ]
 
     def set(self, owner: str, name: SecretName, value: str) -> SecretEntry:
-        """Set a secret.
+        """Set a secret; its version is one more than that of what it replaces, else 1.
 
         Args:
             owner: 40 hexadecimal digits.

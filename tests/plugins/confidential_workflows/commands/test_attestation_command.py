@@ -300,7 +300,11 @@ def test_options_that_cannot_be_read_are_an_error_of_usage(verify: Callable[...,
     done = verify(*words)
 
     assert (done.code, done.out) == (2, "")
-    assert "innkeeper attestation verify: error:" in done.err
+    usage, hint, blank, error = done.err.splitlines()
+    assert usage == "Usage: innkeeper attestation verify [OPTIONS] FILE"
+    assert hint == "Try 'innkeeper attestation verify --help' for help."
+    assert blank == ""
+    assert error.startswith("Error: ")
 
 
 @pytest.mark.parametrize(
@@ -334,8 +338,9 @@ def test_a_file_of_roots_that_is_missing_is_an_error() -> None:
         attestation.verify([FILE, "--root", "missing.pem"])
 
 
-def test_help_tells_every_option(verify: Callable[..., Done]) -> None:
-    done = verify("--help")
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_tells_every_option(verify: Callable[..., Done], flag: str) -> None:
+    done = verify(flag)
 
     assert done.code == 0
     for option in ("FILE", "--at", "--root", "--pcr", "--nonce", "--user-data", "table|json|yaml|plain"):
@@ -374,6 +379,60 @@ def test_a_table_explains_each_check_and_those_that_were_not_run(verify: Callabl
     assert lines[len(STEP_NAMES) - 1].endswith("not checked")
     assert "Verdict: expired_chain. The document is refused." in lines
     assert "What it claims, none of it verified:" in lines
+
+
+def test_a_table_shows_the_zeros_that_the_verdict_is_about(verify: Callable[..., Done]) -> None:
+    entry = REAL["nitro-debug-2022-10-12.cose"]
+    path = str(VECTORS / entry["file"])
+
+    lines = [line.split() for line in verify(path, "--at", entry["verify_at"]).out.splitlines()]
+
+    zeros = {
+        f"pcr{index}"
+        for index, value in verify(path, "--at", entry["verify_at"], "-o", "json").json["claims"]["pcrs"].items()
+        if not value.strip("0")
+    }
+    assert {"pcr0", "pcr1", "pcr2", "pcr8"} < zeros
+    for name in ("pcr0", "pcr1", "pcr2", "pcr8"):
+        assert [f"{name}:", "zero"] in lines
+    (others,) = [line[1:] for line in lines if line[:1] == ["zero:"]]
+    assert {name.rstrip(",") for name in others} == zeros - {"pcr0", "pcr1", "pcr2", "pcr8"}
+
+
+def test_a_table_of_a_signed_document_says_that_it_is_genuine_and_what_failed(
+    verify: Callable[..., Done], simulation: Simulation
+) -> None:
+    document = simulation.write(simulation.client.attest(b"\xaa", b"\xcc"))
+    for words, step in (
+        (("--nonce", "dd"), "nonce"),
+        (("--user-data", "bb"), "user_data"),
+        (("--pcr", f"0={'99' * 48}"), "measurements"),
+        (("--at", "2026-03-04T12:06:00Z"), "freshness"),
+    ):
+        done = verify(document, "--root", simulation.root, *words)
+
+        assert done.code == 4
+        root = next(line.split()[-1] for line in done.out.splitlines() if line.split()[1:2] == ["root"])
+        assert f"Verified: it is genuine, signed under the sim root {root}.\nFailed: {step}: " in done.out
+        assert "What the genuine document says:\n" in done.out
+        assert "none of it verified" not in done.out
+        assert "This enclave is a simulation" in done.out
+    shown = verify(document, "--root", simulation.root, "--nonce", "dd", "-o", "json").json
+    assert (shown["nonce"], shown["claims"]["nonce"]) == (None, "cc")
+
+
+def test_a_table_of_a_changed_document_says_of_nothing_that_it_is_genuine(
+    verify: Callable[..., Done], simulation: Simulation
+) -> None:
+    parts = cbor2.loads(simulation.client.attest(b"\xaa", b"\xcc"))
+    parts[2] = parts[2].replace(b"i-INSECURE-SIM-1", b"i-INSECURE-SIM-2")
+
+    done = verify(simulation.write(cbor2.dumps(parts)), "--root", simulation.root)
+
+    assert "Verdict: bad_signature." in done.out
+    assert "What it claims, none of it verified:" in done.out
+    assert "enuine" not in done.out
+    assert "simulation" not in done.out
 
 
 def test_a_table_says_that_a_simulation_is_one(verify: Callable[..., Done], simulation: Simulation) -> None:

@@ -44,7 +44,9 @@ from innkeeper_confidential_workflows.protocol.releases import (
     seal_info,
     sign_release,
 )
+from innkeeper_confidential_workflows.protocol.replies import Reply, sign_reply
 from innkeeper_confidential_workflows.protocol.sealing import seal
+from innkeeper_confidential_workflows.protocol.signatures import sign
 from innkeeper_sdk.capability import CapabilityError, CapabilityInfo, CapabilityRequest, CapabilityResponse, ErrorCode
 from innkeeper_sdk.proto.sdk.v1alpha import sdk_pb2 as sdk
 from innkeeper_sdk.proto.values.v1.values_pb2 import Map
@@ -210,7 +212,7 @@ class Host:
         public_keys: The keys that secrets were sealed to, in order.
         on_capability: Answers calls.
         change_release: Changes what the vault has answered, on its way.
-        paused: What must be set before a capability is answered.
+        change_reply: Changes what the relay has answered and signed, on its way, by the method.
     """
 
     trust: FirstMeasurement
@@ -224,6 +226,7 @@ class Host:
     public_keys: list[bytes] = field(factory=list)
     on_capability: Callable[[sdk.CapabilityRequest], Awaitable[sdk.CapabilityResponse]] | None = None
     change_release: Callable[[pb.ReleaseReply], pb.ReleaseReply] | None = None
+    change_reply: Callable[[str, pb.SignedReply], pb.SignedReply] | None = None
     reads: int = 0
     time: int = 1_700_000_000_000_000_000
 
@@ -299,8 +302,14 @@ class Host:
     async def _CapabilityExecute(self, request: CapabilityRequest) -> Message:
         body = self._verified(CapabilityBody, _unpacked(pb.AttestedRequest, request)).body
         call = sdk.CapabilityRequest.FromString(body.payload)
+        return self._signed(request, await self._called(call))
+
+    async def _called(self, call: sdk.CapabilityRequest) -> sdk.CapabilityResponse:
         if self.on_capability is not None:
-            return await self.on_capability(call)
+            try:
+                return await self.on_capability(call)
+            except CapabilityError as error:
+                return sdk.CapabilityResponse(error=error.serialize())
         payload = AnyMessage()
         payload.Pack(StringValue(value=call.method))
         return sdk.CapabilityResponse(payload=payload)
@@ -311,7 +320,17 @@ class Host:
 
     async def _Clock(self, request: CapabilityRequest) -> Message:
         asked = _unpacked(pb.ClockRequest, request)
-        return pb.ClockReply(time_ns=self.time + asked.don)
+        return self._signed(request, pb.ClockReply(time_ns=self.time + asked.don))
+
+    def _signed(self, request: CapabilityRequest, message: Message) -> pb.SignedReply:
+        reply = Reply(
+            method=request.method,
+            request_sha256=request_digest(request.payload.value),
+            answer=message.SerializeToString(deterministic=True),
+        )
+        body, signature = sign_reply(reply, lambda prefix, data: sign(self.host, prefix, data))
+        signed = pb.SignedReply(body=body, signature=signature)
+        return signed if self.change_reply is None else self.change_reply(request.method, signed)
 
     def _verified(self, kind: type[Any], asked: pb.AttestedRequest) -> Verified[Any]:
         verified: Verified[Any] = verify_envelope(

@@ -5,19 +5,25 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from attrs import evolve
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.wrappers_pb2 import StringValue
 
 from innkeeper_confidential_workflows.proto.capabilities.compute.confidentialworkflow.v1alpha.client_pb2 import (
     ConfidentialWorkflowResponse,
 )
-from innkeeper_confidential_workflows.proto.innkeeper.confidential.v1.protocol_pb2 import ReleaseReply
+from innkeeper_confidential_workflows.proto.innkeeper.confidential.v1.protocol_pb2 import (
+    ClockRequest,
+    ReleaseReply,
+    SignedReply,
+)
 from innkeeper_confidential_workflows.protocol.bodies import MAX_SECRETS, CapabilityBody, SecretName, SecretsBody
 from innkeeper_confidential_workflows.protocol.releases import Release, sign_release
+from innkeeper_confidential_workflows.protocol.replies import Reply
 from innkeeper_sdk.capability import CapabilityError, ErrorCode, Origin
 from innkeeper_sdk.proto.sdk.v1alpha import sdk_pb2 as sdk
 from innkeeper_sdk.values import unwrap
@@ -43,7 +49,7 @@ def as_it_was(shared: World) -> Iterator[None]:
     """Have every test find the host as the first one did."""
     yield
     host = shared.host
-    host.on_capability = host.change_release = None
+    host.on_capability = host.change_release = host.change_reply = None
     host.secrets.clear()
     host.artifacts.clear()
 
@@ -331,20 +337,18 @@ async def test_a_capability_is_called_with_the_guests_payload_and_the_executions
 
 @pytest.mark.parametrize(
     "error",
-    [CapabilityError("no: way", error_code=ErrorCode.LimitExceeded, origin=Origin.USER), RuntimeError("secret")],
+    [
+        CapabilityError("no: way", error_code=ErrorCode.LimitExceeded, origin=Origin.USER),
+        CapabilityError("not there", error_code=ErrorCode.Unavailable),
+    ],
 )
-async def test_a_failed_call_is_told_to_the_guest_in_four_parts(shared: World, error: Exception) -> None:
+async def test_a_failed_call_is_told_to_the_guest_in_four_parts(shared: World, error: CapabilityError) -> None:
     async def fail(_: sdk.CapabilityRequest) -> sdk.CapabilityResponse:
         raise error
 
     shared.host.on_capability = fail
-    text = (
-        error.serialize()
-        if isinstance(error, CapabilityError)
-        else "Public:System:Internal:internal: the host could not answer"
-    )
     response = sdk.AwaitCapabilitiesResponse()
-    response.responses[1].error = text
+    response.responses[1].error = error.serialize()
     expected = response.SerializeToString(deterministic=True)
     guest = Guest().capability(sdk.CapabilityRequest(id="a@1.0.0", method="m", callback_id=1))
     result = await shared.run(work(shared.host.add(echo(guest, len(expected))), new()))
@@ -359,11 +363,95 @@ async def test_a_capability_id_that_is_too_long_is_refused_in_the_enclave(shared
     assert len(shared.host.bodies) == before + 1  # The result alone.
 
 
+async def test_a_call_that_the_relay_does_not_answer_ends_the_execution(shared: World) -> None:
+    async def fail(_: sdk.CapabilityRequest) -> sdk.CapabilityResponse:
+        raise RuntimeError("secret")
+
+    shared.host.on_capability = fail
+    error = await shared.failure(work(shared.host.add(calling()), new()))
+    assert error.serialize() == "Public:System:Internal:internal: the host could not answer"
+
+
+def calling() -> bytes:
+    """Return a guest that calls a capability and answers, whatever it was told."""
+    request = sdk.CapabilityRequest(id="a@1.0.0", method="m", callback_id=1)
+    return Guest().capability(request).answer(value_result("believed")).binary()
+
+
+def reading() -> bytes:
+    """Return a guest that reads the time and answers."""
+    return Guest().call("now", 0x8000).answer(value_result("believed")).binary()
+
+
+def _unsigned(reply: SignedReply) -> SignedReply:
+    return SignedReply(body=reply.body)
+
+
+def _altered(reply: SignedReply) -> SignedReply:
+    # The answer alone: it is still to this request.
+    return SignedReply(body=evolve(Reply.decode(reply.body), answer=b"").encode(), signature=reply.signature)
+
+
+@pytest.mark.parametrize("change", [_unsigned, _altered])
+@pytest.mark.parametrize("guest", [calling, reading])
+async def test_a_reply_that_is_not_the_hosts_ends_the_execution_and_nothing_is_attested(
+    shared: World, guest: Callable[[], bytes], change: Callable[[SignedReply], SignedReply]
+) -> None:
+    shared.host.change_reply = lambda _, reply: change(reply)
+    attested = len(shared.host.results)
+    request = work(shared.host.add(guest()), new())
+    error = await shared.failure(request)
+    assert error.serialize() == "Public:System:Internal:bad_signature: reply: the reply is not signed by the host"
+    assert len(shared.host.results) == attested
+    shared.host.change_reply = None
+    assert await shared.run(request) == value_result("believed")
+
+
+@pytest.mark.parametrize("guest", [calling, reading])
+async def test_a_reply_to_another_executions_request_ends_the_execution(
+    shared: World, guest: Callable[[], bytes]
+) -> None:
+    replies: list[SignedReply] = []
+
+    def replay(_: str, reply: SignedReply) -> SignedReply:
+        replies.append(reply)
+        return replies[0]
+
+    shared.host.change_reply = replay
+    binary = shared.host.add(guest())
+    assert await shared.run(work(binary, new())) == value_result("believed")
+    error = await shared.failure(work(binary, new()))
+    assert error.serialize() == "Public:System:Internal:bad_signature: reply: the reply answers another request"
+
+
+async def test_a_forged_reply_ends_also_a_guest_that_does_not_wait_for_it(shared: World) -> None:
+    forged = asyncio.Event()
+
+    async def answer(request: sdk.CapabilityRequest) -> sdk.CapabilityResponse:
+        if request.method == "second":
+            await forged.wait()
+        return sdk.CapabilityResponse(error="x")
+
+    def forge(_: str, reply: SignedReply) -> SignedReply:
+        if forged.is_set():
+            return reply
+        forged.set()
+        return _unsigned(reply)
+
+    shared.host.on_capability, shared.host.change_reply = answer, forge
+    guest = Guest()
+    guest.call("call_capability", *guest.say(sdk.CapabilityRequest(id="a@1.0.0", method="first", callback_id=1)))
+    guest.capability(sdk.CapabilityRequest(id="a@1.0.0", method="second", callback_id=2))
+    error = await shared.failure(work(shared.host.add(guest.answer(value_result("believed")).binary()), new()))
+    assert error.message.startswith("bad_signature: ")
+
+
 async def test_time_is_the_hosts_of_either_mode(shared: World) -> None:
     guest = Guest().call("now", 0x8000).call("switch_modes", 1, drop=False).call("now", 0x8008)
     await shared.run(work(shared.host.add(guest.answer(value_result("time")).binary()), new()))
     clocks = [request for request in shared.host.requests if request.method == "Clock"]
-    assert [request.payload.value.endswith(b"\x18\x01") for request in clocks[-2:]] == [False, True]
+    asked = [ClockRequest.FromString(request.payload.value) for request in clocks[-2:]]
+    assert [one.don for one in asked] == [False, True]
 
 
 # Secrets

@@ -36,6 +36,7 @@ from innkeeper_confidential_workflows.protocol import (
     ResultBody,
     SecretName,
     SecretsBody,
+    check_reply,
     new_private_key,
     public_key_of,
     user_data_of,
@@ -303,6 +304,18 @@ class RelayWorld:
         assert (await self.relay.execute(request)).payload.Unpack(response)
         return response
 
+    async def ask_signed(self, method: str, message: Message, cls: type[M]) -> M:
+        """Call a method whose reply the host signs; check it as the enclave does."""
+        reply = await self.ask(method, message, messages.SignedReply)
+        answer = check_reply(
+            reply.body,
+            reply.signature,
+            host_key=self.enclave.config.host_key,
+            method=method,
+            request=packed(message).value,
+        )
+        return cls.FromString(answer)
+
     async def challenge(
         self, purpose: Purpose, *, workflow_id: str = WORKFLOW, execution_id: str = EXECUTION
     ) -> messages.Challenge:
@@ -353,7 +366,7 @@ class RelayWorld:
 
     async def call(self, **changes: Any) -> sdk.CapabilityResponse:
         """Call a capability, attested."""
-        return await self.ask(
+        return await self.ask_signed(
             "CapabilityExecute", await self.request(CapabilityBody, **changes), sdk.CapabilityResponse
         )
 
@@ -398,6 +411,17 @@ def capability_request(**changes: Any) -> sdk.CapabilityRequest:
         "payload": packed(StringValue(value=CANARY)),
     }
     return sdk.CapabilityRequest(**(content | changes))
+
+
+def clock_request(**changes: Any) -> messages.ClockRequest:
+    """Return a reading of the time by the live execution."""
+    content: dict[str, Any] = {
+        "workflow_id": WORKFLOW,
+        "execution_id": EXECUTION,
+        "request_sha256": REQUEST,
+        "nonce": bytes(range(16)),
+    }
+    return messages.ClockRequest(**(content | changes))
 
 
 def challenge_request(purpose: str) -> messages.ChallengeRequest:

@@ -34,6 +34,7 @@ from tests.plugins.confidential_workflows.relay.relay_world import (
     RelayWorld,
     capability_request,
     challenge_request,
+    clock_request,
 )
 
 
@@ -122,7 +123,7 @@ async def test_after_its_result_an_execution_gets_nothing_more(running: RelayWor
             "Challenge",
             challenge_request("PURPOSE_RESULT"),
         ),
-        ("Clock", messages.ClockRequest(workflow_id=WORKFLOW, execution_id=EXECUTION)),
+        ("Clock", clock_request()),
     ):
         with pytest.raises(CapabilityError, match=r"not_authorized: .* after its result"):
             await running.ask(method, message, Empty)
@@ -131,15 +132,13 @@ async def test_after_its_result_an_execution_gets_nothing_more(running: RelayWor
 
 async def test_time_is_the_helpers_so_that_the_journal_has_it(running: RelayWorld) -> None:
     for don, expected in ((False, await running.helper.node_time()), (True, await running.helper.don_time())):
-        asked = messages.ClockRequest(workflow_id=WORKFLOW, execution_id=EXECUTION, don=don)
-        assert (await running.ask("Clock", asked, messages.ClockReply)).time_ns == expected
+        assert (await running.ask_signed("Clock", clock_request(don=don), messages.ClockReply)).time_ns == expected
 
 
 async def test_a_refused_reading_of_the_time_is_told_to_the_workflow(running: RelayWorld) -> None:
     running.helper.fault = WorkflowError("too many readings")
-    asked = messages.ClockRequest(workflow_id=WORKFLOW, execution_id=EXECUTION)
     with pytest.raises(CapabilityError, match="too many readings") as caught:
-        await running.ask("Clock", asked, messages.ClockReply)
+        await running.ask("Clock", clock_request(), messages.SignedReply)
     assert caught.value.origin is Origin.USER
 
 
@@ -193,7 +192,7 @@ async def test_nothing_that_is_asked_or_answered_is_in_the_log(
     challenge = await running.challenge(Purpose.CAPABILITY)
     body = running.body(CapabilityBody, challenge, owner="99" * 20)
     with pytest.raises(CapabilityError):
-        await running.ask("CapabilityExecute", running.envelope(body, challenge.nonce), sdk.CapabilityResponse)
+        await running.ask("CapabilityExecute", running.envelope(body, challenge.nonce), messages.SignedReply)
     text = "\n".join(str({**record.__dict__, "message": record.getMessage()}) for record in caplog.records)
     assert "not_authorized" in text
     assert WORKFLOW in text
@@ -212,7 +211,6 @@ async def test_the_log_is_not_filled_by_what_the_process_says(
     )
     with pytest.raises(CapabilityError):
         await world.relay.execute(request)
-    asked = messages.ClockRequest(workflow_id=OTHER * 1000, execution_id=EXECUTION)
     with pytest.raises(CapabilityError, match="no such execution is live"):
-        await world.ask("Clock", asked, messages.ClockReply)
+        await world.ask("Clock", clock_request(workflow_id=OTHER * 1000), messages.SignedReply)
     assert sum(len(str(record.__dict__)) for record in caplog.records if record.name == "test.relay") < 4000

@@ -21,7 +21,6 @@ from innkeeper_confidential_workflows.protocol import (
     SecretsBody,
 )
 from innkeeper_sdk.capability import CapabilityError, ErrorCode
-from innkeeper_sdk.proto.sdk.v1alpha import sdk_pb2 as sdk
 from tests.plugins.confidential_workflows.relay.relay_world import (
     EXECUTION,
     OTHER,
@@ -31,6 +30,7 @@ from tests.plugins.confidential_workflows.relay.relay_world import (
     RelayWorld,
     capability_request,
     challenge_request,
+    clock_request,
     relay_world,
 )
 
@@ -72,7 +72,7 @@ async def test_no_challenge_and_no_time_without_a_live_execution(world: RelayWor
             "Challenge",
             challenge_request("PURPOSE_SECRETS"),
         ),
-        ("Clock", messages.ClockRequest(workflow_id=WORKFLOW, execution_id=EXECUTION)),
+        ("Clock", clock_request()),
     ):
         with pytest.raises(CapabilityError, match="not_authorized: no such execution is live"):
             await world.ask(method, message, Empty)
@@ -155,7 +155,7 @@ async def test_the_same_request_twice_is_refused(running: RelayWorld, kind: type
     changes = {"request_sha256": bytes(32)} if kind is ResultBody else {}
     request = running.envelope(running.body(kind, challenge, **changes), challenge.nonce)
     if kind is CapabilityBody:
-        await running.ask(METHODS[kind], request, sdk.CapabilityResponse)
+        await running.ask(METHODS[kind], request, messages.SignedReply)
         assert len(running.helper.calls) == 1
         running.helper.calls.clear()
     else:

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from innkeeper_confidential_workflows.attestation import (
     AWS_ROOT_G1,
@@ -65,8 +65,18 @@ def _pcr(text: str) -> tuple[int, bytes]:
     return int(match[1]), _hex(match[2])
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors look like those of the host's own commands."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(
+            ExitCode.USAGE,
+            f"Usage: {PROGRAM} [OPTIONS] FILE\nTry '{PROGRAM} --help' for help.\n\nError: {message}\n",
+        )
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=PROGRAM,
         description="Verify an attestation document, and explain it check by check.",
         epilog="It exits with 0 if every check holds, else with 4. Nothing is released on what it finds.",
@@ -160,5 +170,5 @@ def verify(argv: Sequence[str], *, clock: Callable[[], datetime] = _now) -> int:
     roots = _roots(arguments.root)
     document = _read(arguments.file, MAX_DOCUMENT, "the document")
     report = explain(document, now=arguments.at or clock(), roots=roots, expect=expect)
-    show(report, Form(arguments.output))
+    show(report, Form(arguments.output), roots)
     return int(ExitCode.OK if report.verdict == OK else ExitCode.VERIFICATION)

@@ -3,7 +3,8 @@
 Rules of this module:
 
 1. What is verified and what is only claimed never stand under the same name: the fields of a document that was refused
-   are null, and what it says of itself is under ``claims``.
+   are null, and what it says of itself is under ``claims``. A table says how far such claims can be relied on: not at
+   all, or, once chain and signature held, that whoever the root vouches for has made them.
 2. JSON and YAML show everything; a table explains it to a person; ``plain`` is one line per fact, cells separated by
    tabs, the first of which says what the line is.
 3. Bytes are hexadecimal. Text out of a document has its control characters escaped, for it may come from anybody.
@@ -12,12 +13,13 @@ Rules of this module:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from innkeeper_confidential_workflows.attestation import OK, STEP_NAMES, Attestation, Claims, Report, Tee
+from innkeeper_confidential_workflows.attestation import OK, STEP_NAMES, Attestation, Claims, Report, Root, Tee
+from innkeeper_confidential_workflows.attestation.chain import pinned_root
 
 __all__ = ["Form", "record", "show"]
 
@@ -34,6 +36,9 @@ _VERIFIED: Final = (
     "public_key",
     "payload_sha256",
 )
+
+# Registers whose being zero says something: 0 to 2 that the enclave is debugged, 8 that its image is not signed.
+_TELLING: Final = frozenset({"pcr0", "pcr1", "pcr2", "pcr8"})
 
 
 class Form(StrEnum):
@@ -62,8 +67,14 @@ def record(report: Report) -> dict[str, Any]:
     }
 
 
-def show(report: Report, form: Form) -> None:
-    """Print a report on standard output."""
+def show(report: Report, form: Form, roots: Sequence[Root]) -> None:
+    """Print a report on standard output.
+
+    Args:
+        report: What was found.
+        form: The form of the output.
+        roots: The roots that were trusted.
+    """
     match form:
         case Form.JSON:
             print(json.dumps(record(report), ensure_ascii=False, indent=2))
@@ -75,7 +86,7 @@ def show(report: Report, form: Form) -> None:
             for line in _plain(record(report)):
                 print("\t".join(_printable(cell) for cell in line))
         case Form.TABLE:
-            for text in _table(report, record(report)):
+            for text in _table(report, record(report), _signed_under(report, roots)):
                 print(_printable(text))
 
 
@@ -141,7 +152,13 @@ def _plain(shown: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         yield "claim", name, value
 
 
-def _table(report: Report, shown: Mapping[str, Any]) -> Iterator[str]:
+def _signed_under(report: Report, roots: Sequence[Root]) -> Root | None:
+    """Return the root under which the document is signed, or None if that was not found."""
+    signed = any(step.name == "signature" and step.ok for step in report.steps)
+    return pinned_root(report.claims, roots) if signed and report.claims is not None else None
+
+
+def _table(report: Report, shown: Mapping[str, Any], root: Root | None) -> Iterator[str]:
     width = max(map(len, STEP_NAMES)) + 2
     for step in report.steps:
         yield f"{'ok' if step.ok else 'FAILED':<8}{step.name:<{width}}{step.detail}"
@@ -150,15 +167,28 @@ def _table(report: Report, shown: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     if report.verdict == OK:
         yield "Verdict: ok. What the document says:"
-        facts = {name: shown[name] for name in _VERIFIED}
+        yield from _lines({name: shown[name] for name in _VERIFIED})
     else:
         yield f"Verdict: {report.verdict}. The document is refused."
-        facts = shown["claims"] or {}
-        if facts:
-            yield "What it claims, none of it verified:"
-    for name, value in _facts(facts):
-        # A register that nothing was measured into says nothing; the other forms have it.
-        if not (name.startswith("pcr") and not value.strip("0")):
-            yield f"  {name + ':':<16}{value}"
-    if report.attestation is not None and report.attestation.tee is Tee.SIM:
+        if root is not None:
+            yield f"Verified: it is genuine, signed under the {root.tee} root {root.sha256}."
+            yield f"Failed: {report.steps[-1].name}: {report.steps[-1].detail}."
+        if shown["claims"]:
+            yield "What it claims, none of it verified:" if root is None else "What the genuine document says:"
+            yield from _lines(shown["claims"])
+    if root is not None and root.tee is Tee.SIM:
         yield "This enclave is a simulation: nothing is kept from whoever runs the machine."
+
+
+def _lines(fields: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line per fact; registers that are zero are spelt out where that says something, and else in one line."""
+    zero = []
+    for name, value in _facts(fields):
+        if not name.startswith("pcr") or value.strip("0"):
+            yield f"  {name + ':':<16}{value}"
+        elif name in _TELLING:
+            yield f"  {name + ':':<16}zero"
+        else:
+            zero.append(name)
+    if zero:
+        yield f"  {'zero:':<16}{', '.join(zero)}"

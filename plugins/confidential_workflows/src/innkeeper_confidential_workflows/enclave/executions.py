@@ -9,7 +9,8 @@ Rules of this module:
    that it happened, and the enclave's own log says what.
 2. Slots are not waited for: the host has queues, an enclave has none.
 3. Nothing that a guest says, or chooses, is in the enclave's log, which is the host's to read.
-4. A guest's random numbers outside DON mode come from a key that this enclave made at its start: the host cannot
+4. What the host has not said, though a guest has asked for it, ends the execution, whatever that guest comes to.
+5. A guest's random numbers outside DON mode come from a key that this enclave made at its start: the host cannot
    foretell them, and a repeated attempt of an execution gets the same.
 """
 
@@ -111,7 +112,6 @@ class Executions:
 
     def __init__(self, parts: EnclaveParts, *, reservations: Reservations, slots: int, logger: logging.Logger) -> None:
         self._parts = parts
-        self._config_hash = parts.config.hash
         self._binaries = Binaries(parts.link, parts.runtime)
         self._reservations = reservations
         self._slots = slots
@@ -151,7 +151,7 @@ class Executions:
             raise CapabilityError("internal: the enclave failed", error_code=ErrorCode.Internal) from None
 
     async def _execute(self, work: WorkRequest, deadline: float, tally: Tally) -> bytes:
-        relay = Relay(self._parts.link, self._parts.attester, work.identity, self._config_hash)
+        relay = Relay(self._parts.link, self._parts.attester, work.identity, self._parts.config)
         with self._slot():
             if work.phase == "subscribe":
                 return await self._run(work, relay, deadline, tally)
@@ -207,6 +207,8 @@ class Executions:
         finally:
             tally.logs, tally.metrics = calls.dropped_logs, calls.dropped_metrics
             await calls.close()
+        if relay.fault is not None:
+            raise relay.fault
         return _response(outcome, calls)
 
     @staticmethod

@@ -8,11 +8,15 @@ Rules of this module:
 3. What is told of a failure is what a rule of the protocol has refused, and the workflow's own faults. Of everything
    else, which may name the host's parts, that it happened; the enclave's log has its code.
 4. Time is asked for without a document: it is public, and the host has its own anyway.
+5. A guest takes the answer to a call, and the time, for true. So they are the host's, signed for this request, or there
+   is none, and the execution ends: neither an answer nor a failure that the parent may have made up goes to the guest.
 """
 
 from __future__ import annotations
 
 import logging
+import secrets
+from collections.abc import Awaitable
 from typing import Final, Protocol, TypeVar
 
 from attrs import field, frozen
@@ -32,13 +36,17 @@ from innkeeper_confidential_workflows.proto.innkeeper.confidential.v1.protocol_p
     ClockRequest,
     Purpose,
     ReleaseReply,
+    SignedReply,
 )
 from innkeeper_confidential_workflows.protocol.bodies import Body, CapabilityBody, ResultBody, SecretName, SecretsBody
+from innkeeper_confidential_workflows.protocol.configuration import EnclaveConfig
+from innkeeper_confidential_workflows.protocol.fields import CHALLENGE_ID_BYTES, CLOCK_NONCE_BYTES, NONCE_BYTES
 from innkeeper_confidential_workflows.protocol.hashing import user_data_of
+from innkeeper_confidential_workflows.protocol.replies import check_reply
 from innkeeper_sdk.capability import CapabilityError, ErrorCode, ErrorVisibility, Origin
 from innkeeper_sdk.proto.sdk.v1alpha.sdk_pb2 import CapabilityRequest, CapabilityResponse
 
-__all__ = ["Attester", "Identity", "Relay", "Released"]
+__all__ = ["Attester", "HostFailedError", "Identity", "Relay", "Released"]
 
 _CODES: Final = frozenset(Code)
 
@@ -46,6 +54,17 @@ _log = logging.getLogger("innkeeper.enclave")
 
 _M = TypeVar("_M", bound=Message)
 _B = TypeVar("_B", bound=Body)
+_T = TypeVar("_T")
+
+
+class HostFailedError(Exception):
+    """Raised where a guest waits for what only the host can say, and the host has not said it.
+
+    It ends the execution, whose error is :attr:`Relay.fault`. It is none of a capability: that the guest would be told.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("the host has not answered")
 
 
 class Attester(Protocol):
@@ -100,14 +119,19 @@ class Relay:
         link: The questions to the parent.
         attester: What makes documents.
         identity: Whose execution it is.
-        config_hash: Of the enclave's configuration.
+        config: The enclave's configuration.
+
+    Attributes:
+        fault: Why the execution has to end, whatever its guest has come to; the first reason, if there are many.
     """
 
-    def __init__(self, link: HostLink, attester: Attester, identity: Identity, config_hash: bytes) -> None:
+    def __init__(self, link: HostLink, attester: Attester, identity: Identity, config: EnclaveConfig) -> None:
         self._link = link
         self._attester = attester
         self._identity = identity
-        self._config_hash = config_hash
+        self._host_key = config.host_key
+        self._config_hash = config.hash
+        self.fault: CapabilityError | None = None
 
     async def secrets(self, names: tuple[SecretName, ...], public_key: bytes) -> Released:
         """Ask the vault for secrets, to be sealed to a key.
@@ -124,10 +148,11 @@ class Relay:
         """Call a capability.
 
         Raises:
-            CapabilityError: The relay refused, or the call failed.
+            CapabilityError: The request is none that can be sent; the guest may be told.
+            HostFailedError: The relay refused, or what came is not its reply.
         """
         payload = request.SerializeToString(deterministic=True)
-        challenge = await self._challenge(PURPOSE_CAPABILITY)
+        challenge = await self._or_end(self._challenge(PURPOSE_CAPABILITY))
         body = self._body(
             CapabilityBody,
             challenge,
@@ -136,7 +161,8 @@ class Relay:
             method_name=request.method,
             payload=payload,
         )
-        return await self._attested("CapabilityExecute", body, challenge, CapabilityResponse)
+        asked = self._request(body, challenge)
+        return await self._or_end(self._signed("CapabilityExecute", asked, CapabilityResponse))
 
     async def result(self, result_sha256: bytes) -> None:
         """Say, attested, what an execution has come to.
@@ -159,18 +185,27 @@ class Relay:
             don: Whether the DON's, each read of which is another one.
 
         Raises:
-            CapabilityError: The relay refused.
+            HostFailedError: The relay refused, or what came is not its reply.
         """
         request = ClockRequest(
-            workflow_id=self._identity.workflow_id, execution_id=self._identity.execution_id, don=don
+            workflow_id=self._identity.workflow_id,
+            execution_id=self._identity.execution_id,
+            don=don,
+            request_sha256=self._identity.request_sha256,
+            nonce=secrets.token_bytes(CLOCK_NONCE_BYTES),
         )
-        return _parse(ClockReply, await self._call("Clock", request)).time_ns
+        return (await self._or_end(self._signed("Clock", request, ClockReply))).time_ns
 
     async def _challenge(self, purpose: Purpose.ValueType) -> Challenge:
         request = ChallengeRequest(
             workflow_id=self._identity.workflow_id, execution_id=self._identity.execution_id, purpose=purpose
         )
-        return _parse(Challenge, await self._call("Challenge", request))
+        challenge = _parse(Challenge, await self._call("Challenge", request))
+        if (len(challenge.id), len(challenge.nonce)) != (CHALLENGE_ID_BYTES, NONCE_BYTES):
+            raise CapabilityError(
+                f"{Code.MALFORMED}: the relay's challenge has another size", error_code=ErrorCode.Internal
+            )
+        return challenge
 
     def _body(self, kind: type[_B], challenge: Challenge, **fields: object) -> _B:
         identity = self._identity
@@ -186,8 +221,26 @@ class Relay:
                 **fields,
             )
         except AttestationError as error:
-            # A guest may name a capability as it likes, and a parent may make up a challenge.
+            # A guest may name a capability as it likes.
             raise CapabilityError(str(error), error_code=ErrorCode.InvalidArgument) from None
+
+    async def _or_end(self, answer: Awaitable[_T]) -> _T:
+        try:
+            return await answer
+        except CapabilityError as error:
+            if self.fault is None:
+                self.fault = error
+            raise HostFailedError from None
+
+    async def _signed(self, method: str, request: Message, kind: type[_M]) -> _M:
+        data = request.SerializeToString(deterministic=True)
+        reply = _parse(SignedReply, await self._send(method, data))
+        try:
+            answer = check_reply(reply.body, reply.signature, host_key=self._host_key, method=method, request=data)
+        except AttestationError as error:
+            _log.error("what came as the answer to %s is not the host's: %s", method, error.code)
+            raise CapabilityError(str(error), error_code=ErrorCode.Internal) from None
+        return _parse(kind, answer)
 
     async def _attested(
         self, method: str, body: Body, challenge: Challenge, kind: type[_M], public_key: bytes | None = None
@@ -213,11 +266,14 @@ class Relay:
         )
 
     async def _call(self, method: str, request: Message) -> bytes:
+        return await self._send(method, request.SerializeToString(deterministic=True))
+
+    async def _send(self, method: str, data: bytes) -> bytes:
         identity = self._identity
         try:
             return await self._link.ask(
                 method,
-                request.SerializeToString(deterministic=True),
+                data,
                 workflow_id=identity.workflow_id,
                 owner=identity.owner,
                 execution_id=identity.execution_id,

@@ -19,7 +19,7 @@ from innkeeper_confidential_workflows.protocol.bodies import (
 from innkeeper_confidential_workflows.protocol.challenges import Challenge, Challenges, IssuedChallenge, Purpose
 from innkeeper_confidential_workflows.protocol.configuration import CONFIG_PCR, EnclaveConfig
 from innkeeper_confidential_workflows.protocol.envelope import Verified, verify_envelope
-from innkeeper_confidential_workflows.protocol.fields import NAME_BYTES, is_name
+from innkeeper_confidential_workflows.protocol.fields import CLOCK_NONCE_BYTES, NAME_BYTES, is_name
 from innkeeper_confidential_workflows.protocol.grants import (
     GRANT_PREFIX,
     Grant,
@@ -54,6 +54,13 @@ from innkeeper_confidential_workflows.protocol.releases import (
     sign_release,
     verify_release,
 )
+from innkeeper_confidential_workflows.protocol.replies import (
+    MAX_ANSWER_BYTES,
+    REPLY_PREFIX,
+    Reply,
+    check_reply,
+    sign_reply,
+)
 from innkeeper_confidential_workflows.protocol.sealing import (
     SealInfo,
     new_private_key,
@@ -63,8 +70,10 @@ from innkeeper_confidential_workflows.protocol.sealing import (
 )
 
 __all__ = [
+    "CLOCK_NONCE_BYTES",
     "CONFIG_PCR",
     "GRANT_PREFIX",
+    "MAX_ANSWER_BYTES",
     "MAX_PAYLOAD_BYTES",
     "MAX_SECRETS",
     "MAX_SECRET_BYTES",
@@ -72,6 +81,7 @@ __all__ = [
     "METHOD_RESULT",
     "METHOD_SECRETS",
     "NAME_BYTES",
+    "REPLY_PREFIX",
     "SUITE",
     "Body",
     "CapabilityBody",
@@ -87,6 +97,7 @@ __all__ = [
     "Refusal",
     "RefusedSecret",
     "Release",
+    "Reply",
     "ResultBody",
     "SealInfo",
     "SealedSecret",
@@ -95,6 +106,7 @@ __all__ = [
     "Trust",
     "Verified",
     "check_grant",
+    "check_reply",
     "domain_hash",
     "is_name",
     "length_prefixed",
@@ -107,6 +119,7 @@ __all__ = [
     "seal_info",
     "sign_grant",
     "sign_release",
+    "sign_reply",
     "trust_for",
     "user_data_of",
     "verify_envelope",

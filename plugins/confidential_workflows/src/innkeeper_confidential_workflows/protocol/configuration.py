@@ -33,7 +33,7 @@ class EnclaveConfig:
     """The configuration that an enclave is started with.
 
     Attributes:
-        host_key: The host's Ed25519 key, which signs grants: 32 bytes.
+        host_key: The host's Ed25519 key, which signs grants and replies: 32 bytes.
         vault_key: The vault's Ed25519 key, which signs releases: 32 bytes.
     """
 

@@ -23,6 +23,7 @@ from innkeeper_confidential_workflows.protocol.errors import malformed, too_larg
 __all__ = [
     "BINARY_SHA256_BYTES",
     "CHALLENGE_ID_BYTES",
+    "CLOCK_NONCE_BYTES",
     "MAX_ERROR_CHARACTERS",
     "NAME_BYTES",
     "NONCE_BYTES",
@@ -47,6 +48,8 @@ VERSION: Final = 1
 BINARY_SHA256_BYTES: Final = 32
 CHALLENGE_ID_BYTES: Final = 16
 NONCE_BYTES: Final = 32
+# Of a reading of the time, chosen by the enclave.
+CLOCK_NONCE_BYTES: Final = 16
 # Of a secret's key and of its namespace, each, in UTF-8.
 NAME_BYTES: Final = 64
 # Of a capability's id and of a method's name, as a guest gives them: far more than any that there is.

@@ -10,6 +10,8 @@ Rules of this module:
 3. A call's body and its payload must be of one mind: capability, method and callback id stand in both.
 4. A call that fails is an answer, in the form in which a workflow in the open is told. A request that is refused is an
    error, and is told to the log.
+5. What a guest takes for true, the answer to a call and the time, is signed by the host, for the request whose bytes
+   came: the process in between can lose it, and not invent it.
 """
 
 from __future__ import annotations
@@ -27,14 +29,19 @@ from google.protobuf.message import Message
 from innkeeper_confidential_workflows.attestation.errors import AttestationError, Code
 from innkeeper_confidential_workflows.proto.innkeeper.confidential.v1 import protocol_pb2 as messages
 from innkeeper_confidential_workflows.protocol import (
+    CLOCK_NONCE_BYTES,
+    MAX_ANSWER_BYTES,
     Body,
     CapabilityBody,
     Challenges,
     Purpose,
+    Reply,
     ResultBody,
     SecretsBody,
     Trust,
     Verified,
+    request_digest,
+    sign_reply,
     verify_envelope,
 )
 from innkeeper_confidential_workflows.relay.configuration import Configuration
@@ -96,7 +103,7 @@ class Relay(Capability):
         configuration: Configuration | None = None,
     ) -> None:
         self._live = live
-        self._registry = registry
+        self._host_key = host_key
         self._trust = trust
         self._logger = logger
         self._clock = clock
@@ -107,9 +114,9 @@ class Relay(Capability):
             "Configuration": self._configure,
             "Challenge": partial(self._for_execution, messages.ChallengeRequest, self._challenge),
             "SecretsGet": partial(self._for_execution, messages.AttestedRequest, self._get_secrets),
-            "CapabilityExecute": partial(self._for_execution, messages.AttestedRequest, self._call),
+            "CapabilityExecute": partial(self._signed, messages.AttestedRequest, self._call),
             "ResultSubmit": partial(self._for_execution, messages.AttestedRequest, self._submit),
-            "Clock": partial(self._for_execution, messages.ClockRequest, self._time),
+            "Clock": partial(self._signed, messages.ClockRequest, self._time),
         }
         self._info = CapabilityInfo(id=RELAY, type=CapabilityType.ACTION)
 
@@ -136,6 +143,21 @@ class Relay(Capability):
     async def _configure(self, request: CapabilityRequest) -> messages.EnclaveConfiguration:
         unpack(Empty, request.payload)
         return messages.EnclaveConfiguration(body=(await self._configuration.make()).encode())
+
+    async def _signed(
+        self,
+        cls: type[_M],
+        act: Callable[[_M, LiveExecution], Awaitable[Message]],
+        request: CapabilityRequest,
+    ) -> messages.SignedReply:
+        message = await self._for_execution(cls, act, request)
+        reply = Reply(
+            method=request.method,
+            request_sha256=request_digest(request.payload.value),
+            answer=message.SerializeToString(deterministic=True),
+        )
+        body, signature = sign_reply(reply, self._host_key.sign)
+        return messages.SignedReply(body=body, signature=signature)
 
     async def _for_execution(
         self,
@@ -182,7 +204,7 @@ class Relay(Capability):
                 Code.NOT_AUTHORIZED, "the body names another capability, method or callback id than its payload"
             )
         try:
-            return await live.helper.call_capability(request)
+            return _bounded(await live.helper.call_capability(request))
         except CapabilityError as error:
             return sdk.CapabilityResponse(error=error.serialize())
         except InnkeeperError as error:
@@ -194,6 +216,10 @@ class Relay(Capability):
         return Empty()
 
     async def _time(self, asked: messages.ClockRequest, live: LiveExecution) -> messages.ClockReply:
+        if len(asked.nonce) != CLOCK_NONCE_BYTES:
+            raise AttestationError(Code.MALFORMED, f"the nonce is no byte string of {CLOCK_NONCE_BYTES} bytes")
+        if asked.request_sha256 != live.request_sha256:
+            raise AttestationError(Code.NOT_AUTHORIZED, "the time is asked for another request than the live one")
         try:
             time = await (live.helper.don_time() if asked.don else live.helper.node_time())
         except InnkeeperError as error:
@@ -236,6 +262,17 @@ class Relay(Capability):
                 "reason": str(error) if error.visibility is ErrorVisibility.PUBLIC else error.error_code.name,
             },
         )
+
+
+def _bounded(response: sdk.CapabilityResponse) -> sdk.CapabilityResponse:
+    """Return an answer, or in its place the error of one that no frame to the enclave holds."""
+    if (size := response.ByteSize()) <= MAX_ANSWER_BYTES:
+        return response
+    error = CapabilityError(
+        f"the answer has {size} bytes, at most {MAX_ANSWER_BYTES} reach an enclave",
+        error_code=ErrorCode.ResourceExhausted,
+    )
+    return sdk.CapabilityResponse(error=error.serialize())
 
 
 def _check(body: Body, live: LiveExecution) -> None:

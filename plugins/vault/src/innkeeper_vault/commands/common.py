@@ -6,6 +6,8 @@ Rules of this module:
    the variables of the command's process.
 2. No value is taken from the command line or from a variable, and none is ever shown.
 3. Names and namespaces are brought into NFC, and the namespace is normalised, before anything is compared.
+4. A blank at the end of a name is a mistake that nobody sees: no secret is set under such a name. The protocol takes
+   it, so what has one can still be listed and deleted.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -25,14 +27,18 @@ from innkeeper_confidential_workflows.protocol.bodies import SecretName
 from innkeeper_sdk.errors import ConfigError, ExitCode
 from innkeeper_sdk.namespaces import DEFAULT_NAMESPACE, normalise
 from innkeeper_vault.errors import SecretInvalidError
-from innkeeper_vault.records import SecretEntry
+from innkeeper_vault.records import SecretEntry, check_name
 from innkeeper_vault.store import SecretStore
 
 __all__ = [
+    "DEFAULT_OWNER",
     "OutputFormat",
+    "SecretCommand",
     "name_argument",
     "name_of",
+    "namespace_of",
     "namespace_option",
+    "new_name_of",
     "open_store",
     "output_option",
     "owner_of",
@@ -43,12 +49,24 @@ __all__ = [
     "talk",
 ]
 
+DEFAULT_OWNER: Final = "the host's, which is default_owner in innkeeper.yaml, or forty zeros"
+
 DIRECTORY_VARIABLE: Final = "INNKEEPER_PROVIDER_DIR"
 OWNER_VARIABLE: Final = "INNKEEPER_OWNER"
 
 _OWNER: Final = re.compile(r"(?:0[xX])?([0-9a-fA-F]{40})", re.ASCII)
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class SecretCommand(click.Command):
+    """A command with ``-h`` beside ``--help``, as the host's own commands have it."""
+
+    context_settings: MutableMapping[str, Any]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.context_settings["help_option_names"] = ["-h", "--help"]
 
 
 class OutputFormat(Enum):
@@ -97,9 +115,15 @@ def namespace_option(command: _F) -> _F:
     )(command)
 
 
-def owner_option(text: str) -> Callable[[_F], _F]:
-    """Give a command ``--owner``."""
-    return click.option("--owner", metavar="OWNER", help=text)
+def owner_option(whose: str, default: str) -> Callable[[_F], _F]:
+    """Give a command ``--owner``.
+
+    Args:
+        whose: What it says, for the help.
+        default: What holds without it, for the help.
+    """
+    forms = "40 hexadecimal digits in upper or lower case, with or without 0x"
+    return click.option("--owner", metavar="OWNER", help=f"{whose}: {forms}. Default: {default}.")
 
 
 def output_option(command: _F) -> _F:
@@ -156,10 +180,38 @@ def owner_of(text: str | None, environ: Mapping[str, str] = os.environ) -> str:
 
 def name_of(name: str, namespace: str) -> SecretName:
     """Return which secret is meant; whether there can be such a one is the store's to say."""
-    return SecretName(
-        normalise(unicodedata.normalize("NFC", namespace)),
-        unicodedata.normalize("NFC", name),
-    )
+    return SecretName(_composed_namespace(namespace), unicodedata.normalize("NFC", name))
+
+
+def new_name_of(name: str, namespace: str) -> SecretName:
+    """Return which secret is to be set; see rule 4. It is known before its value is asked for.
+
+    Raises:
+        SecretInvalidError: There can be no such secret, or a name begins or ends with a blank.
+    """
+    secret = name_of(name, namespace)
+    for what, text in (("namespace", secret.namespace), ("name", secret.key)):
+        check_name(what, text)
+        if not text.strip():
+            raise SecretInvalidError(f"the {what} is blank", expected="a character that can be seen", actual=repr(text))
+        if text != text.strip():
+            raise SecretInvalidError(f"the {what} begins or ends with a blank", actual=repr(text))
+    return secret
+
+
+def namespace_of(text: str) -> str:
+    """Return which namespace is meant.
+
+    Raises:
+        SecretInvalidError: There can be no such namespace.
+    """
+    namespace = _composed_namespace(text)
+    check_name("namespace", namespace)
+    return namespace
+
+
+def _composed_namespace(text: str) -> str:
+    return normalise(unicodedata.normalize("NFC", text))
 
 
 def row_of(entry: SecretEntry) -> dict[str, Any]:

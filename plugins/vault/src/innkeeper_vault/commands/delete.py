@@ -8,7 +8,9 @@ from typing import Final
 import click
 
 from innkeeper_vault.commands.common import (
+    DEFAULT_OWNER,
     OutputFormat,
+    SecretCommand,
     name_argument,
     name_of,
     namespace_option,
@@ -38,13 +40,16 @@ def main(arguments: Sequence[str]) -> int:
     return run(_delete, _PROG, arguments)
 
 
-@click.command("delete")
+@click.command("delete", cls=SecretCommand)
 @name_argument
 @namespace_option
-@owner_option("Whose it is: 40 hexadecimal digits. Default: the host's default owner.")
+@owner_option("Whose it is", DEFAULT_OWNER)
 @output_option
 def _delete(name: str, namespace: str, owner: str | None, output: OutputFormat) -> None:
-    """Delete the secret NAME."""
+    """Delete the secret NAME.
+
+    If it is set again, its version is 1 again.
+    """
     secret, whose = name_of(name, namespace), owner_of(owner)
     with open_store() as store:
         store.delete(whose, secret)

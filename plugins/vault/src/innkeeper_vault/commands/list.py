@@ -9,6 +9,8 @@ import click
 
 from innkeeper_vault.commands.common import (
     OutputFormat,
+    SecretCommand,
+    namespace_of,
     open_store,
     output_option,
     owner_of,
@@ -36,19 +38,23 @@ def main(arguments: Sequence[str]) -> int:
     return run(_list, _PROG, arguments)
 
 
-@click.command("list")
-@owner_option("Whose. Default: everybody's.")
+@click.command("list", cls=SecretCommand)
+@click.option("--namespace", metavar="NAMESPACE", help="Only what is in it. Default: all namespaces.")
+@owner_option("Only this owner's", "everybody's")
 @output_option
-def _list(owner: str | None, output: OutputFormat) -> None:
+def _list(namespace: str | None, owner: str | None, output: OutputFormat) -> None:
     """List the secrets: name, namespace, owner, version, and when it was set."""
     whose = None if owner is None else owner_of(owner)
+    where = None if namespace is None else namespace_of(namespace)
     with open_store() as store:
-        rows = [row_of(entry) for entry in store.entries(whose)]
+        rows = [row_of(entry) for entry in store.entries(whose, where)]
     if output in (OutputFormat.JSON, OutputFormat.YAML):
         show_structured(rows, output)
     elif output is OutputFormat.PLAIN:
         for row in rows:
             click.echo("\t".join(map(str, row.values())))
+    elif not rows and (whose or where):
+        talk("there are no such secrets; `innkeeper secrets list` shows all that there are")
     elif not rows:
         talk("there are no secrets; `innkeeper secrets set NAME` sets one")
     else:

@@ -19,10 +19,12 @@ import click
 from innkeeper_confidential_workflows.protocol.releases import MAX_SECRET_BYTES
 from innkeeper_sdk.errors import UsageError
 from innkeeper_vault.commands.common import (
+    DEFAULT_OWNER,
     OutputFormat,
+    SecretCommand,
     name_argument,
-    name_of,
     namespace_option,
+    new_name_of,
     open_store,
     output_option,
     owner_of,
@@ -33,6 +35,7 @@ from innkeeper_vault.commands.common import (
     talk,
 )
 from innkeeper_vault.errors import SecretInvalidError
+from innkeeper_vault.records import no_text
 
 __all__ = ["main"]
 
@@ -51,10 +54,10 @@ def main(arguments: Sequence[str]) -> int:
     return run(_set, _PROG, arguments)
 
 
-@click.command("set")
+@click.command("set", cls=SecretCommand)
 @name_argument
 @namespace_option
-@owner_option("Whose it is: 40 hexadecimal digits. Default: the host's default owner.")
+@owner_option("Whose it is", DEFAULT_OWNER)
 @click.option(
     "--file",
     "file",
@@ -67,9 +70,10 @@ def _set(name: str, namespace: str, owner: str | None, file: Path | None, output
     """Set the secret NAME, or replace it.
 
     The value is taken from FILE or from standard input as it is, its last line end too; at a terminal it is asked for.
-    It is text of at most 27,000 bytes.
+    It is text in UTF-8, of at most 27,000 bytes. Its version is one more than that of what it replaces; one that was
+    deleted begins at 1 again.
     """
-    secret, whose = name_of(name, namespace), owner_of(owner)
+    secret, whose = new_name_of(name, namespace), owner_of(owner)
     with open_store() as store:
         entry = store.set(whose, secret, _value(file))
     if output in (OutputFormat.JSON, OutputFormat.YAML):
@@ -87,7 +91,7 @@ def _value(file: Path | None) -> str:
     content = _limited(sys.stdin.buffer) if file is None else _content(file)
     text = _text(content)
     if text is None:
-        raise SecretInvalidError("the secret is no text", expected="UTF-8", hint="encode it, with base64 for instance")
+        raise no_text()
     return text
 
 

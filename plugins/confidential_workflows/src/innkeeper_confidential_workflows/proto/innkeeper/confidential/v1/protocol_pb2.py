@@ -24,33 +24,35 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\nOinnkeeper_confidential_workflows/proto/innkeeper/confidential/v1/protocol.proto\x12\x19innkeeper.confidential.v1\"r\n\x10\x43hallengeRequest\x12\x13\n\x0bworkflow_id\x18\x01 \x01(\t\x12\x14\n\x0c\x65xecution_id\x18\x02 \x01(\t\x12\x33\n\x07purpose\x18\x03 \x01(\x0e\x32\".innkeeper.confidential.v1.Purpose\":\n\tChallenge\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x12\n\nexpires_ms\x18\x03 \x01(\x03\"_\n\x0f\x41ttestedRequest\x12\x13\n\x0bworkflow_id\x18\x01 \x01(\t\x12\x14\n\x0c\x65xecution_id\x18\x02 \x01(\t\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\x12\x13\n\x0b\x61ttestation\x18\x04 \x01(\x0c\"F\n\x0c\x43lockRequest\x12\x13\n\x0bworkflow_id\x18\x01 \x01(\t\x12\x14\n\x0c\x65xecution_id\x18\x02 \x01(\t\x12\x0b\n\x03\x64on\x18\x03 \x01(\x08\"\x1d\n\nClockReply\x12\x0f\n\x07time_ns\x18\x01 \x01(\x03\"$\n\x14\x45nclaveConfiguration\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\"(\n\x05Grant\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"d\n\x0eReleaseRequest\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x13\n\x0b\x61ttestation\x18\x02 \x01(\x0c\x12/\n\x05grant\x18\x03 \x01(\x0b\x32 .innkeeper.confidential.v1.Grant\"/\n\x0cReleaseReply\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"#\n\rVaultIdentity\x12\x12\n\npublic_key\x18\x01 \x01(\x0c*c\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x13\n\x0fPURPOSE_SECRETS\x10\x01\x12\x16\n\x12PURPOSE_CAPABILITY\x10\x02\x12\x12\n\x0ePURPOSE_RESULT\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\nOinnkeeper_confidential_workflows/proto/innkeeper/confidential/v1/protocol.proto\x12\x19innkeeper.confidential.v1\"r\n\x10\x43hallengeRequest\x12\x13\n\x0bworkflow_id\x18\x01 \x01(\t\x12\x14\n\x0c\x65xecution_id\x18\x02 \x01(\t\x12\x33\n\x07purpose\x18\x03 \x01(\x0e\x32\".innkeeper.confidential.v1.Purpose\":\n\tChallenge\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x12\n\nexpires_ms\x18\x03 \x01(\x03\"_\n\x0f\x41ttestedRequest\x12\x13\n\x0bworkflow_id\x18\x01 \x01(\t\x12\x14\n\x0c\x65xecution_id\x18\x02 \x01(\t\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\x12\x13\n\x0b\x61ttestation\x18\x04 \x01(\x0c\".\n\x0bSignedReply\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"m\n\x0c\x43lockRequest\x12\x13\n\x0bworkflow_id\x18\x01 \x01(\t\x12\x14\n\x0c\x65xecution_id\x18\x02 \x01(\t\x12\x0b\n\x03\x64on\x18\x03 \x01(\x08\x12\x16\n\x0erequest_sha256\x18\x04 \x01(\x0c\x12\r\n\x05nonce\x18\x05 \x01(\x0c\"\x1d\n\nClockReply\x12\x0f\n\x07time_ns\x18\x01 \x01(\x03\"$\n\x14\x45nclaveConfiguration\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\"(\n\x05Grant\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"d\n\x0eReleaseRequest\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x13\n\x0b\x61ttestation\x18\x02 \x01(\x0c\x12/\n\x05grant\x18\x03 \x01(\x0b\x32 .innkeeper.confidential.v1.Grant\"/\n\x0cReleaseReply\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"#\n\rVaultIdentity\x12\x12\n\npublic_key\x18\x01 \x01(\x0c*c\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x13\n\x0fPURPOSE_SECRETS\x10\x01\x12\x16\n\x12PURPOSE_CAPABILITY\x10\x02\x12\x12\n\x0ePURPOSE_RESULT\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'innkeeper_confidential_workflows.proto.innkeeper.confidential.v1.protocol_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PURPOSE']._serialized_start=754
-  _globals['_PURPOSE']._serialized_end=853
+  _globals['_PURPOSE']._serialized_start=841
+  _globals['_PURPOSE']._serialized_end=940
   _globals['_CHALLENGEREQUEST']._serialized_start=110
   _globals['_CHALLENGEREQUEST']._serialized_end=224
   _globals['_CHALLENGE']._serialized_start=226
   _globals['_CHALLENGE']._serialized_end=284
   _globals['_ATTESTEDREQUEST']._serialized_start=286
   _globals['_ATTESTEDREQUEST']._serialized_end=381
-  _globals['_CLOCKREQUEST']._serialized_start=383
-  _globals['_CLOCKREQUEST']._serialized_end=453
-  _globals['_CLOCKREPLY']._serialized_start=455
-  _globals['_CLOCKREPLY']._serialized_end=484
-  _globals['_ENCLAVECONFIGURATION']._serialized_start=486
-  _globals['_ENCLAVECONFIGURATION']._serialized_end=522
-  _globals['_GRANT']._serialized_start=524
-  _globals['_GRANT']._serialized_end=564
-  _globals['_RELEASEREQUEST']._serialized_start=566
-  _globals['_RELEASEREQUEST']._serialized_end=666
-  _globals['_RELEASEREPLY']._serialized_start=668
-  _globals['_RELEASEREPLY']._serialized_end=715
-  _globals['_VAULTIDENTITY']._serialized_start=717
-  _globals['_VAULTIDENTITY']._serialized_end=752
+  _globals['_SIGNEDREPLY']._serialized_start=383
+  _globals['_SIGNEDREPLY']._serialized_end=429
+  _globals['_CLOCKREQUEST']._serialized_start=431
+  _globals['_CLOCKREQUEST']._serialized_end=540
+  _globals['_CLOCKREPLY']._serialized_start=542
+  _globals['_CLOCKREPLY']._serialized_end=571
+  _globals['_ENCLAVECONFIGURATION']._serialized_start=573
+  _globals['_ENCLAVECONFIGURATION']._serialized_end=609
+  _globals['_GRANT']._serialized_start=611
+  _globals['_GRANT']._serialized_end=651
+  _globals['_RELEASEREQUEST']._serialized_start=653
+  _globals['_RELEASEREQUEST']._serialized_end=753
+  _globals['_RELEASEREPLY']._serialized_start=755
+  _globals['_RELEASEREPLY']._serialized_end=802
+  _globals['_VAULTIDENTITY']._serialized_start=804
+  _globals['_VAULTIDENTITY']._serialized_end=839
 # @@protoc_insertion_point(module_scope)

@@ -127,30 +127,63 @@ class AttestedRequest(_message.Message):
 Global___AttestedRequest: _TypeAlias = AttestedRequest  # noqa: Y015
 
 @_typing.final
-class ClockRequest(_message.Message):
-    """confidential-relay: CapabilityExecute answers with an sdk.v1alpha.CapabilityResponse, ResultSubmit with an empty message.
+class SignedReply(_message.Message):
+    """confidential-relay: what CapabilityExecute and Clock answer with. ResultSubmit answers with an empty message."""
 
-    confidential-relay: Clock. A DON's time depends on how often it was read, so it is asked for one read at a time.
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BODY_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    body: _builtins.bytes
+    """Deterministic CBOR: the method, the SHA-256 of the request's bytes, and the answer, which is a serialized
+    sdk.v1alpha.CapabilityResponse or ClockReply.
     """
+    signature: _builtins.bytes
+    """Ed25519, by the host."""
+    def __init__(
+        self,
+        *,
+        body: _builtins.bytes = ...,
+        signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignedReply: _TypeAlias = SignedReply  # noqa: Y015
+
+@_typing.final
+class ClockRequest(_message.Message):
+    """confidential-relay: Clock. A DON's time depends on how often it was read, so it is asked for one read at a time."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     WORKFLOW_ID_FIELD_NUMBER: _builtins.int
     EXECUTION_ID_FIELD_NUMBER: _builtins.int
     DON_FIELD_NUMBER: _builtins.int
+    REQUEST_SHA256_FIELD_NUMBER: _builtins.int
+    NONCE_FIELD_NUMBER: _builtins.int
     workflow_id: _builtins.str
     execution_id: _builtins.str
     don: _builtins.bool
+    request_sha256: _builtins.bytes
+    """SHA-256 of the request that is executed: 32 bytes."""
+    nonce: _builtins.bytes
+    """16 bytes that the enclave has never used before: the reply is to this reading alone."""
     def __init__(
         self,
         *,
         workflow_id: _builtins.str = ...,
         execution_id: _builtins.str = ...,
         don: _builtins.bool = ...,
+        request_sha256: _builtins.bytes = ...,
+        nonce: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["don", b"don", "execution_id", b"execution_id", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["don", b"don", "execution_id", b"execution_id", "nonce", b"nonce", "request_sha256", b"request_sha256", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -158,6 +191,8 @@ Global___ClockRequest: _TypeAlias = ClockRequest  # noqa: Y015
 
 @_typing.final
 class ClockReply(_message.Message):
+    """In a SignedReply."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     TIME_NS_FIELD_NUMBER: _builtins.int
