@@ -101,6 +101,7 @@ def test_a_signal_during_the_start_stops_it(command, start_host: Start) -> None:
     until(lambda: command("status", "-o", "json", code=None).returncode == 1)
     assert command.json("plugins", "list")[0]["state"] == "starting"
     assert host.stop(signal.SIGTERM) == 0
+    assert "the host has stopped" in host.log.read_text()
 
 
 @pytest.mark.parametrize(("seconds", "signals", "code"), [(0.5, 1, 0), (600, 2, 1)])
@@ -168,6 +169,8 @@ def test_a_second_host_on_the_same_data_names_the_first(command, start_host: Sta
     assert str(command.folder / "data") in done.stderr
     done = command("run", "--data-dir", "elsewhere", code=1)
     assert f"process {first.process.pid}" in done.stderr
+    # It never ran.
+    assert "has stopped" not in done.stderr
     assert command.json("status")["pid"] == first.process.pid
 
 

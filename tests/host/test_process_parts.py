@@ -110,6 +110,14 @@ def mark_of(pid: int) -> bytes:
     return next(item for item in environ if item.startswith(b"INNKEEPER_GUARDED="))
 
 
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def comm(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
 def test_parts_are_listed_with_their_processes(worked: Any, start_host: Start) -> None:
     offline = worker(worked)
     assert (offline["state"], offline["mode"]) == ("stopped", "host")
@@ -172,6 +180,26 @@ def test_a_bound_workflow_waits_for_its_provider_and_starts_by_itself(worked: An
     assert values(worked, "w")[-1] == f'"work" by {hands(worked)["pid"]}'
 
 
+def test_a_workflow_that_is_bound_to_a_disabled_provider_says_where_it_is_disabled(
+    worked: Any, start_host: Start
+) -> None:
+    source = worked.write("x.toy", '"work"')
+    for entry, said in (
+        ("\n    - {package: ik-worker, enabled: false}", "disabled in plugins.yaml, at {file}:5:7"),
+        (" []", "installed and not named in plugins.yaml"),
+    ):
+        worked.write("plugins.yaml", f"plugins:\n  toys:\n    - package: ik-toy\n  workers:{entry}\n")
+        running = start_host("--dev")
+        running.wait_ready()
+        deploy = ("workflow", "deploy", source, "--name", "w", "--attributes", '{"worked": true}')
+        deployed = worked.json(*deploy)
+        assert deployed["state"] == "deferred"
+        expected = "its provider worker is " + said.format(file=worked.folder / "plugins.yaml")
+        assert expected in deployed["reason"]
+        assert '{"worked": true}' in worked("workflow", "show", "w").stdout
+        assert running.stop(signal.SIGTERM) == 0
+
+
 def test_a_simulated_workflow_s_binary_is_read_while_it_lives(worked: Any) -> None:
     source = worked.write("x.toy", '"simulated"')
     shown = worked.json("workflow", "run", source, "--attributes", '{"worked": true}')
@@ -214,6 +242,29 @@ def test_nothing_of_a_host_is_left(worked: Any, start_host: Start, ending: int) 
     # Not by pathlib: what goes meanwhile is an error to it.
     until(lambda: not [name for _, _, names in os.walk(worked.runtime) for name in names if name != "host.lock"])
     until(lambda: not os.listdir(worked.runtime / "default" / "loop"))
+
+
+def test_what_is_left_when_the_guard_is_killed_too_the_next_host_removes(worked: Any, start_host: Start) -> None:
+    running = start_host("--dev")
+    running.wait_ready()
+    mark = mark_of(hands(worked)["pid"])
+    guard = until(
+        lambda: [pid for pid in children(running.process.pid) if comm(pid) == "innkeeper-guard"],
+    )[0]
+    pidfd = os.pidfd_open(guard)
+    # So that it is the last to learn that the host is gone.
+    signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
+    running.stop(signal.SIGKILL)
+    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    os.close(pidfd)
+    until(lambda: not marked(mark))
+    sockets = worked.runtime / "default" / "loop"
+    left = os.listdir(sockets)
+    assert len(left) == 1
+    start_host("--dev").wait_ready()
+    found = os.listdir(sockets)
+    assert len(found) == 1
+    assert found != left
 
 
 def test_nothing_is_left_of_a_process_that_does_not_end_in_a_hurry(worked: Any, start_host: Start) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -145,7 +147,7 @@ def test_a_traceback_goes_before_the_one_line(
     assert capsys.readouterr().err.startswith("Traceback")
 
 
-@pytest.mark.parametrize("words", [[], ["--path"], ["os", "--"], ["a:b"]])
+@pytest.mark.parametrize("words", [[], ["--path"], ["os", "--"], ["a:b"], ["--parent", "0", "a:b", "--"]])
 def test_words_that_are_no_command_line_are_a_usage_error(
     here: Path, capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
@@ -222,7 +224,18 @@ def test_a_function_that_is_not_there_is_said(location: Path, function: str, sai
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["a:b"], ["a:b", "x"], ["--path"], ["--prog"], ["--other", "a:b", "--"], ["os;system", "--"], ["a", "--"]],
+    [
+        [],
+        ["a:b"],
+        ["a:b", "x"],
+        ["--path"],
+        ["--prog"],
+        ["--parent"],
+        *(["--parent", text, "a:b", "--"] for text in ("", "0", "-1", "x", "1.5")),
+        ["--other", "a:b", "--"],
+        ["os;system", "--"],
+        ["a", "--"],
+    ],
 )
 def test_a_wrong_command_line_is_a_usage_error(words: list[str]) -> None:
     command = [sys.executable, "-I", "-m", "innkeeper_sdk.command", *words]
@@ -272,3 +285,56 @@ def test_a_signal_ends_it_as_a_signal_does(location: Path) -> None:
         assert child.stdout.readline() == "up\n"
         child.send_signal(signal.SIGTERM)
         assert child.wait(timeout=60) == -signal.SIGTERM
+
+
+def waiting(location: Path) -> str:
+    """Return the function of a command that says its id, waits, and says that it was told to stop."""
+    (location / "probe_commands" / "linger.py").write_text(
+        "import os, signal, sys\n"
+        "def main(arguments):\n"
+        "    signal.signal(signal.SIGTERM, lambda *_: sys.exit('told to stop'))\n"
+        "    print(os.getpid(), flush=True)\n"
+        "    signal.pause()\n"
+    )
+    return "probe_commands.linger:main"
+
+
+@pytest.mark.parametrize("bound", [True, False])
+def test_a_command_ends_with_its_parent_if_it_was_told_of_one(location: Path, *, bound: bool) -> None:
+    # In between is a parent that can be killed.
+    program = (
+        "import os, subprocess\n"
+        "from innkeeper_sdk.command import command_line\n"
+        f"parent = os.getpid() if {bound} else None\n"
+        f"subprocess.run(command_line({waiting(location)!r}, [], locations=[{str(location)!r}], parent=parent))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        assert parent.stderr is not None
+        child = os.pidfd_open(int(parent.stdout.readline()))
+        try:
+            parent.kill()
+            parent.wait(60)
+            if bound:
+                assert select.select([child], [], [], 60)[0], "it lives on"
+                assert parent.stderr.read() == b"told to stop\n"
+            else:
+                # The signal would have been there before the end of the parent could be noticed.
+                assert not select.select([child], [], [], 0)[0]
+        finally:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(child, signal.SIGKILL)
+            os.close(child)
+
+
+def test_a_command_whose_parent_has_ended_already_runs_nothing(location: Path) -> None:
+    other = os.getppid()
+    command = command_line("probe_commands.cli:echo", ["x"], locations=[str(location)], parent=other)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, "")
+
+
+def test_a_command_that_ends_before_its_parent_notices_nothing(location: Path) -> None:
+    command = command_line("probe_commands.cli:echo", ["x"], locations=[str(location)], parent=os.getpid())
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "['x']\n", "")

@@ -66,6 +66,7 @@ limits:
   Probe.On: {type: boolean, default: true, scope: owner}
 errors:
   probe-failed: {title: It failed, explanation: For a reason.}
+  probe_unknown: {title: It is not known}
 checks:
   - {id: probe-check, run: "probe.checks:run", help: Checks it.}
 messages: messages.binpb
@@ -115,6 +116,7 @@ def test_everything_that_a_manifest_can_say_is_read(file: Path) -> None:
     assert manifest.attributes["probing"].module == "plain"
     assert manifest.limits["Probe.Wait"] == Limit(LimitType.DURATION, "1m30s", LimitScope.GLOBAL)
     assert manifest.errors["probe-failed"].title == "It failed"
+    assert manifest.errors["probe_unknown"].title == "It is not known"
     assert manifest.messages == "messages.binpb"
     assert manifest.config == {"type": "object", "properties": {"depth": {"type": "integer"}}}
 
@@ -262,6 +264,7 @@ def test_a_missing_manifest_is_refused(file: Path) -> None:
         ({"commands": [{"noun": "x", "run": "os"}]}, "commands[0].run: not a function"),
         ({"commands": [{"noun": "x", "run": "a:b"}] * 2}, "the command 'x' is declared twice"),
         ({"checks": [{"id": "x", "run": "a"}]}, "checks[0].run: not a function"),
+        ({"errors": {"_code": {"title": "x"}}}, "not an error's code"),
         ({"errors": {"Bad Code": {"title": "x"}}}, "not an error's code"),
         ({"attributes": {"k": {"module": "m"}}}, "attributes.k.module: the module type is not declared"),
         ({"attributes": {"k": {"schema": {"type": "boolean"}, "default": 5}}}, "attributes.k.default: does not fit"),

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -40,10 +40,10 @@ from innkeeper.modules.attributes import declare_attributes
 from innkeeper.modules.kinds import declare_kinds
 from innkeeper.modules.messages import Messages
 from innkeeper.modules.selection import Modules, Surroundings
+from innkeeper.providers.absence import pending, why_absent
 from innkeeper.providers.catalog import Catalog, build_catalog
 from innkeeper.providers.discovery import Discovery, discover
 from innkeeper.providers.manager import Providers
-from innkeeper.providers.states import ProviderState
 from innkeeper.providers.supervising import Supervising
 from innkeeper.providers.watchdog import Watchdog
 from innkeeper.stopping import Stopping
@@ -112,12 +112,15 @@ class Host:
         """
         asked = asyncio.create_task(stopping.asked.wait())
         starting = asyncio.create_task(self._start())
+        ran = False
         try:
             await asyncio.wait({asked, starting}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 starting.result()
+                ran = True
                 self._ready()
                 await asked
+            ran = True
             self.logger.info("the host is stopping", extra={"now": stopping.now.is_set()})
         finally:
             asked.cancel()
@@ -127,7 +130,9 @@ class Host:
                 self.logger.error("the host was stopped while its start failed", exc_info=starting.exception())
             await self._drain(stopping)
             await self._closing.close(stopping.now)
-            self.logger.info("the host has stopped")
+            # What never ran, for there is another one or its start failed, has not stopped: its error says what it did.
+            if ran:
+                self.logger.info("the host has stopped")
 
     def abandoned(self) -> list[str]:
         """Return what of providers does not end: while there is something, the event loop cannot be closed."""
@@ -191,7 +196,10 @@ class Host:
                     ready=providers.module_types,
                     registry=registry,
                     limits=limits,
-                    pending=lambda: _pending(catalog, providers),
+                    pending=lambda: pending(catalog, providers.statuses()),
+                    absent=lambda id_: why_absent(
+                        id_, catalog, providers.statuses(), left_out=bool(self.plugins.faults)
+                    ),
                     pre_hook_helper=pre_hook_helper,
                 )
             ),
@@ -282,20 +290,6 @@ async def _stop(server: ControlServer, events: Broadcast) -> None:
     # Whoever follows something gets the end of it, and then the server waits for no one.
     events.close()
     await server.stop(_GRACE_SECONDS)
-
-
-def _pending(catalog: Catalog, providers: Providers) -> Mapping[str, str]:
-    """Return the enabled module types that are not ready, with the reason of each."""
-    statuses = {row.id: row.status for row in providers.statuses()}
-    pending = {}
-    for item in catalog.entries:
-        status = statuses[item.id]
-        if item.manifest is None or status.state.serves or status.state is ProviderState.DISABLED:
-            continue
-        reason = f": {status.reason}" if status.reason else ""
-        for module in item.manifest.modules:
-            pending[module.name] = f"its provider {item.id} is {status.state.value}{reason}"
-    return pending
 
 
 def _messages(catalog: Catalog, discovery: Discovery, logger: logging.Logger) -> Messages:

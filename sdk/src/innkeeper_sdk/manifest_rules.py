@@ -36,6 +36,8 @@ __all__ = ["Problem", "Steps", "problems_of"]
 Steps: TypeAlias = tuple[str | int, ...]
 
 _WORD: Final = re.compile(r"[a-z][a-z0-9-]{0,63}", re.ASCII)
+# Errors have the codes that programs already know them by: dashes or underscores.
+_CODE: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}", re.ASCII)
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", re.ASCII)
 _RUN: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
 _MESSAGE: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
@@ -195,8 +197,9 @@ def _commands(manifest: Manifest) -> Iterator[Problem]:
     yield from _each(_WORD, ids, lambda index: ("checks", index, "id"), "a lower-case word")
     yield from _once(ids, lambda index: ("checks", index, "id"), "check")
     for code in manifest.errors:
-        if not _WORD.fullmatch(code):
-            yield Problem(("errors", code), "not an error's code", expected="a lower-case word", actual=repr(code))
+        if not _CODE.fullmatch(code):
+            expected = "lower-case letters, digits, _ and -, a letter first, at most 64"
+            yield Problem(("errors", code), "not an error's code", expected=expected, actual=repr(code))
 
 
 def _attributes(manifest: Manifest) -> Iterator[Problem]:

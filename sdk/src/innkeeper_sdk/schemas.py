@@ -5,10 +5,14 @@ Rules of this module:
 1. A schema refers only to itself. Nothing is ever fetched for one.
 2. A schema that cannot be applied (a dangling reference, an endless one) says so; it accepts nothing.
 3. ``jsonschema`` is imported when a schema is used: most commands use none.
+4. Faults speak JSON, as the schema and the value do: ``null`` and ``"text"``, not Python's words for them.
 """
 
 from __future__ import annotations
 
+import ast
+import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -17,6 +21,9 @@ from attrs import frozen
 __all__ = ["SchemaFault", "apply_schema", "check_schema"]
 
 _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
+
+# Where Python's words for a value differ from JSON's; what looks like one within a text is none.
+_PYTHON: Final = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\b(?:None|True|False)\b""")
 
 
 @frozen
@@ -53,7 +60,7 @@ def check_schema(schema: Mapping[str, Any]) -> list[SchemaFault]:
     try:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
-        return [SchemaFault(tuple(error.absolute_path), f"not a JSON Schema: {error.message}")]
+        return [SchemaFault(tuple(error.absolute_path), f"not a JSON Schema: {_as_json(error.message)}")]
     return []
 
 
@@ -74,8 +81,20 @@ def apply_schema(schema: Mapping[str, Any], value: object) -> list[SchemaFault]:
     except (Unresolvable, RecursionError) as error:
         return [SchemaFault((), f"the schema cannot be applied: {type(error).__name__}")]
     return [
-        SchemaFault(tuple(error.absolute_path), error.message, str(error.validator), error.instance) for error in errors
+        SchemaFault(tuple(error.absolute_path), _as_json(error.message), str(error.validator), error.instance)
+        for error in errors
     ]
+
+
+def _as_json(message: str) -> str:
+    """Return a message of ``jsonschema``, which shows values by their ``repr``, with the values as JSON."""
+    return _PYTHON.sub(_word_as_json, message)
+
+
+def _word_as_json(word: re.Match[str]) -> str:
+    value = ast.literal_eval(word[0])
+    # What no terminal shows, lone surrogates among it, stays escaped.
+    return json.dumps(value, ensure_ascii=not str(value).isprintable())
 
 
 def _foreign_references(path: tuple[str | int, ...], value: object) -> Iterator[tuple[tuple[str | int, ...], str]]:

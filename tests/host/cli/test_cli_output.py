@@ -70,7 +70,7 @@ def test_a_table_on_a_terminal_is_coloured_unless_no_color_is_set(monkeypatch: p
 def test_one_record_shows_what_it_has(capsys: pytest.CaptureFixture[str]) -> None:
     fields = {"id": "id", "state": "its state", "missing": "missing", "hidden": "more"}
     show_one(ROWS[0], OutputFormat.TABLE, fields=fields)
-    assert capsys.readouterr().out == "id:        a\nits state: ready\nmore:      1 n\n"
+    assert capsys.readouterr().out == 'id:        a\nits state: ready\nmore:      {"n": 1}\n'
     show_one(ROWS[1], OutputFormat.PLAIN, fields=fields)
     assert capsys.readouterr().out == "id\tbcd\nits state\tfailed\n"
     show_one(ROWS[0], OutputFormat.JSON, fields=fields)
@@ -96,3 +96,10 @@ def test_no_text_controls_the_terminal(text: str) -> None:
 
 def test_lines_and_tabs_may_be_let_through() -> None:
     assert printable("a\n\tb\r\x1b[2Jc", lines=True) == "a\n\tb\\x0d\\x1b[2Jc"
+
+
+@pytest.mark.parametrize("text", ['{"confidential": true}', '{"level": 3}', '{"b": null, "a": [1, {"é": false}]}'])
+def test_attributes_are_shown_as_their_json(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    for output, line in ((OutputFormat.TABLE, f"attributes: {text}\n"), (OutputFormat.PLAIN, f"attributes\t{text}\n")):
+        show_one({"attributes": json.loads(text)}, output, fields={"attributes": "attributes"})
+        assert capsys.readouterr().out == line

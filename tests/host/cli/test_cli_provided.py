@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,14 @@ def test_a_verb_gets_its_words_as_they_are_and_its_host_in_variables(command) ->
     assert data == f"INNKEEPER_DATA_DIR {command.folder / 'data'}"
     assert name == "INNKEEPER_NAME other"
     assert modules == "modules []"
+
+
+@pytest.mark.parametrize(
+    "words", [["--", "-x"], ["a", "--", "--"], ["--"], ["-x", "--", "--help"], ["--", "--name", ""]]
+)
+def test_two_dashes_are_passed_on_too(command, words: list[str]) -> None:
+    assert command("workflow", "say", *words).stdout.splitlines()[0] == str(words)
+    assert command("play", *words).stdout.splitlines()[0] == str(words)
 
 
 def test_nouns_of_providers_work_with_and_without_verbs(command) -> None:
@@ -124,3 +133,28 @@ def test_a_command_that_is_told_to_stop_tells_what_it_started(command) -> None:
     assert process.stdout.readline() == "cleaned\n"
     assert process.wait(30) == 143
     process.stdout.close()
+
+
+def test_a_command_whose_caller_is_killed_is_told_to_stop(command) -> None:
+    commands = site(command) / "ik_toy" / "commands.py"
+    commands.write_text(
+        "import os, signal, sys, time\n"
+        "def say(arguments):\n"
+        "    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+        "    try:\n        print(os.getpid(), flush=True)\n        time.sleep(600)\n"
+        "    finally:\n        print('cleaned', flush=True)\n"
+    )
+    process = command.start("workflow", "say", stdout=subprocess.PIPE, start_new_session=True)
+    assert process.stdout is not None
+    child = os.pidfd_open(int(process.stdout.readline()))
+    try:
+        process.kill()
+        assert process.wait(30) == -signal.SIGKILL
+        ended = bool(select.select([child], [], [], 30)[0])
+        if not ended:
+            signal.pidfd_send_signal(child, signal.SIGKILL)
+        assert ended, "it lives on"
+        assert process.stdout.read() == "cleaned\n"
+    finally:
+        process.stdout.close()
+        os.close(child)

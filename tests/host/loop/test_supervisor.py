@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -374,7 +375,8 @@ async def test_a_plugin_that_adds_its_capability_anew_goes_on(world: World, monk
     source = world.plan().executable.read_text().partition("\n")[2].replace("\n    async def echo(", REMOVES)
     async with world.running(world.plan(source)) as supervisor:
         first = world.book.capabilities[ECHO]
-        await world.call("readd", ECHO)
+        with suppress(CapabilityError):  # the answer may come after the end of the connection that it would come by
+            await world.call("readd", ECHO)
         await poll(lambda: world.book.capabilities.get(ECHO) not in (first, None))
         await asyncio.wait([asyncio.create_task(world.call("sleep", "600"))], timeout=1)
         assert await world.call("echo", "x") == "x"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from attrs import frozen
@@ -63,14 +64,14 @@ def ready(provider_id: str, name: str, *kinds: str, refusal: Exception | None = 
     return {name: Ready(provider_id, Type(name, refusal), manifest)}
 
 
-def modules(types: Mapping[str, Ready], **pending: str) -> Modules:
+def modules(types: Mapping[str, Ready], **options: Any) -> Modules:
     shown: Mapping[str, ReadyModuleType] = types
     return Modules(
         Surroundings(
             ready=lambda: shown,
             registry=Registry(),
             limits=LimitTable(declare_limits([]).limits),
-            pending=lambda: pending,
+            **options,
         )
     )
 
@@ -132,7 +133,9 @@ async def test_a_bound_workflow_waits_for_its_own_module_type_and_never_runs_els
 
 async def test_a_bound_workflow_says_why_it_waits() -> None:
     with pytest.raises(UnavailableError, match="provider vaults: quarantined after 5 crashes"):
-        await modules({}, sealed="quarantined after 5 crashes").create(SPEC, b"", SEALED)
+        await modules({}, pending=lambda: {"sealed": "quarantined after 5 crashes"}).create(SPEC, b"", SEALED)
+    with pytest.raises(UnavailableError, match="provider vaults: vaults is disabled in a file"):
+        await modules({}, absent=lambda id_: f"{id_} is disabled in a file").create(SPEC, b"", SEALED)
 
 
 @pytest.mark.parametrize("refusal", [WorkflowError("no tape"), UnavailableError("still warming up")])

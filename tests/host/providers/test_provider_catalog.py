@@ -160,14 +160,14 @@ CONFIG = {
 def test_every_fault_of_a_config_is_told_with_its_place(site: Any, build: Build) -> None:
     site.install("probe", config=CONFIG)
     said = reason(build("{a: [{package: ik-probe, config: {depth: x, dept: 1, list: 5}}]}"))
-    assert "plugins.yaml:1:44: config.depth: 'x' is not of type 'integer'" in said
-    assert "plugins.yaml:1:63: config.list: 5 is not of type 'array'" in said
-    assert "config: Additional properties are not allowed ('dept' was unexpected)" in said
+    assert 'plugins.yaml:1:44: config.depth: "x" is not of type "integer"' in said
+    assert 'plugins.yaml:1:63: config.list: 5 is not of type "array"' in said
+    assert 'config: Additional properties are not allowed ("dept" was unexpected)' in said
 
 
 def test_a_config_that_is_needed_is_missed(site: Any, build: Build) -> None:
     site.install("probe", config=CONFIG)
-    assert "config: 'depth' is a required property" in reason(build("{a: [{package: ik-probe}]}"))
+    assert 'config: "depth" is a required property' in reason(build("{a: [{package: ik-probe}]}"))
 
 
 def test_a_provider_without_a_schema_takes_no_config(site: Any, build: Build) -> None:
@@ -180,8 +180,8 @@ def test_behind_a_reference_only_the_shape_is_checked(site: Any, build: Build) -
     site.install("probe", config=CONFIG)
     assert one(build("{a: [{package: ik-probe, config: {depth: {$env: D}, key: {$file: k}}}]}")).starts
     said = reason(build("{a: [{package: ik-probe, config: {key: {$env: K}, other: {$env: O}}}]}"))
-    assert "'depth' is a required property" in said
-    assert "'other' was unexpected" in said
+    assert '"depth" is a required property' in said
+    assert '"other" was unexpected' in said
 
 
 CAPABILITIES = [

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -805,3 +806,31 @@ async def test_a_part_whose_method_cannot_be_looked_up_harms_nobody(make: Callab
     site.install("probe", code, **PARTS)
     reason = await failed(make, site)
     assert reason.startswith("the start of the module type plain failed: KeyboardInterrupt")
+
+
+async def test_what_a_former_host_has_left_of_its_launches_is_removed(
+    make: Callable[..., Providers], settings: Settings, tmp_path: Path
+) -> None:
+    sockets = settings.socket_dir / "loop"
+    (sockets / "0a1b2c3d" / "plugin-1").mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(sockets / "0a1b2c3d" / "plugin-1" / "1.sock"))
+    (sockets / "file").touch()
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "file").touch()
+    (sockets / "link").symlink_to(kept)
+    await make("").start()
+    assert list(sockets.iterdir()) == []
+    assert (kept / "file").exists()
+
+
+async def test_what_a_former_host_has_left_and_cannot_be_removed_is_told_and_stops_nobody(
+    make: Callable[..., Providers], site: Any, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    (settings.socket_dir / "loop").touch()
+    site.install("good", GOOD, value="ik_good.plugin", services=["beat"])
+    providers = make("{package: ik-good}")
+    await providers.start()
+    assert row(providers, "good").status.state is ProviderState.READY
+    assert f"something of a former host is left: {settings.socket_dir / 'loop'}: Not a directory" in caplog.messages

@@ -48,7 +48,8 @@ def run_command(words: str, arguments: Sequence[str], invocation: Invocation) ->
             hint="uninstall all but one of them" if found else "something was uninstalled just now",
         )
     (one,) = found
-    command = command_line(one.run, arguments, locations=[one.location], prog=f"innkeeper {words}")
+    # With its parent's id: when this process is killed it can pass nothing on, and the kernel tells the child to stop.
+    command = command_line(one.run, arguments, locations=[one.location], prog=f"innkeeper {words}", parent=os.getpid())
     environ = _environment(invocation, one.provider)
     with subprocess.Popen(command, env=environ) as child, _passing_on(signal.SIGTERM, child):  # noqa: S603 - see above
         try:

@@ -136,8 +136,6 @@ def _cell(value: Any) -> str:
             text = "yes" if value else "no"
         case str():
             text = value
-        case dict() if value and all(isinstance(item, int) for item in value.values()):
-            text = ", ".join(f"{count} {what}" for what, count in value.items())
         case list() | tuple() if all(isinstance(item, str) for item in value):
             text = ", ".join(value)
         case _:

@@ -7,7 +7,7 @@ Rules of this module:
    provider, plugins.yaml or index takes away its own commands and no other.
 3. The index may answer what there is; what is run is looked up anew, since a stale or foreign index must not choose it.
 4. A provider's command finds the host that it was called for in INNKEEPER_ variables, and its words are its own: also
-   ``--help``.
+   ``--help`` and ``--``.
 """
 
 from __future__ import annotations
@@ -135,14 +135,18 @@ def _not_installed(invocation: Invocation | None) -> Iterator[str]:
             yield f"{entry.package.text} ({entry.origin})"
 
 
+class _PassedOn(click.Command):
+    """A command whose words are another program's to read; any parser of Click's would swallow a ``--``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the words as they are."""
+        ctx.params["arguments"] = tuple(args)
+        ctx.args = []
+        return ctx.args
+
+
 def _command(words: str) -> click.Command:
-    return click.Command(
-        words,
-        params=[click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)],
-        callback=pass_invocation(partial(_run, words)),
-        context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
-        add_help_option=False,
-    )
+    return _PassedOn(words, callback=pass_invocation(partial(_run, words)), add_help_option=False)
 
 
 def _run(words: str, invocation: Invocation, /, arguments: tuple[str, ...]) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from innkeeper.cli.hosts import connect
-from innkeeper.cli.options import HostCommand, Invocation, output_option, pass_invocation
+from innkeeper.cli.options import HostCommand, Invocation, OutputFormat, output_option, pass_invocation
 from innkeeper.cli.output import show_one
 from innkeeper_sdk.errors import ExitCode, HostUnreachableError
 
@@ -30,6 +30,8 @@ _FIELDS: Final = {
     "processes": "processes",
     "workflows": "workflows",
 }
+# How many there are, by state.
+_COUNTED: Final = ("providers", "processes", "workflows")
 _POLL_SECONDS: Final = 0.05
 
 
@@ -63,7 +65,11 @@ def status(invocation: Invocation, wait: float | None) -> int:
             if shown["ready"] or time.monotonic() >= deadline:
                 break
         time.sleep(_POLL_SECONDS)
-    show_one(shown, invocation.output, fields=_FIELDS)
+    if invocation.output in (OutputFormat.TABLE, OutputFormat.PLAIN):
+        counted = {key: ", ".join(f"{count} {state}" for state, count in shown[key].items()) for key in _COUNTED}
+        show_one({**shown, **counted}, invocation.output, fields=_FIELDS)
+    else:
+        show_one(shown, invocation.output, fields=_FIELDS)
     return ExitCode.OK if shown["ready"] else ExitCode.PROBLEMS
 
 

@@ -57,6 +57,11 @@ def _nothing_pending() -> Mapping[str, str]:
     return {}
 
 
+def _unknown(provider_id: str) -> str:
+    del provider_id
+    return "it is missing, disabled, or not ready"
+
+
 @frozen
 class Surroundings:
     """What choosing modules needs of the rest of the host.
@@ -66,6 +71,7 @@ class Surroundings:
         registry: The registry: what a restricted capability id stands for.
         limits: The limits in force.
         pending: Returns the enabled module types that are not ready, by name, with the reason of each.
+        absent: Returns why a provider does not give a module type, given its id: a clause about the provider.
         payload_secrets: How to find the secrets that a call's payload asks for, by full message name.
         pre_hook_helper: Returns the helper of an execution's pre-hook, given that of the execution; a host that keeps
             a journal gives the pre-hook one of its own, since its calls are numbered anew.
@@ -75,6 +81,7 @@ class Surroundings:
     registry: Registry
     limits: LimitTable
     pending: Callable[[], Mapping[str, str]] = _nothing_pending
+    absent: Callable[[str], str] = _unknown
     payload_secrets: Mapping[str, PayloadSecrets] = field(factory=dict)
     pre_hook_helper: Callable[[ExecutionHelper], ExecutionHelper] = _same_helper
 

@@ -49,7 +49,7 @@ class Modules:
         """
         around = self._around
         ready = around.ready()
-        name = _main(ready, spec.kind) if binding is None else _bound(ready, binding, around.pending())
+        name = _main(ready, spec.kind) if binding is None else _bound(around, ready, binding)
         main = Candidate(name, ready[name], spec=spec, binary=binary, limits=around.limits)
         await main.load()
         return SelectedModule(around, main, spec=spec, binary=binary, binding=binding)
@@ -75,11 +75,11 @@ def _main(ready: Mapping[str, ReadyModuleType], kind: str) -> str:
     return names[0]
 
 
-def _bound(ready: Mapping[str, ReadyModuleType], binding: Binding, pending: Mapping[str, str]) -> str:
+def _bound(around: Surroundings, ready: Mapping[str, ReadyModuleType], binding: Binding) -> str:
     """Return the module type that a workflow is bound to."""
     one = ready.get(binding.module)
     if one is None or one.provider_id != binding.provider_id:
-        reason = pending.get(binding.module, "it is missing, disabled, or not ready")
+        reason = around.pending().get(binding.module) or around.absent(binding.provider_id)
         raise UnavailableError(
             f"the attributes ({', '.join(binding.keys)}) bind the workflow to the module type {binding.module} of the "
             f"provider {binding.provider_id}: {reason}",

@@ -4,7 +4,7 @@ Rules of this module:
 
 1. References are resolved here, and the configuration is checked once more: now nothing of it is left out.
 2. A provider's directories are private and its own, below the host's. The runtime directory is empty at the start, and
-   is removed in the end.
+   is removed in the end; so is whatever a former host has left where launches make their sockets.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Final
 from innkeeper.config.directories import ensure_private
 from innkeeper.config.references import resolve, secrets_in
 from innkeeper.config.settings import Settings
+from innkeeper.loop.directory import sweep
 from innkeeper.loop.plans import ProcessPlan
 from innkeeper.providers.catalog import CatalogEntry
 from innkeeper.providers.checks import config_faults
@@ -61,6 +62,7 @@ class Contexts:
         commands: Path,
     ) -> None:
         self._settings = settings
+        self._sockets: Final = settings.socket_dir / _SOCKETS
         self._registry = registry
         self._limits = limits
         self._host_key = host_key
@@ -117,8 +119,13 @@ class Contexts:
         base = Path(item.entry.origin.file).parent
         env = resolve(dict(item.entry.env), base=base, environ=self._environ)
         wall.hide(secrets_in(env))
-        sockets = self._settings.socket_dir / _SOCKETS
-        return process_plans(item, manifest, context, env=env, socket_dir=sockets, commands=self._commands)
+        return process_plans(item, manifest, context, env=env, socket_dir=self._sockets, commands=self._commands)
+
+    def sweep(self) -> None:
+        """Remove the sockets of a former host's launches; called before anything is launched."""
+        for fault in sweep(self._sockets):
+            # Launches have names of their own: what is left is in nobody's way.
+            self._logger.warning("something of a former host is left: %s", fault)
 
     def clear(self, item: CatalogEntry) -> None:
         """Remove a provider's runtime directory.

@@ -89,7 +89,7 @@ class Providers:
     ) -> None:
         self._registry = registry
         self._logger = logger
-        contexts = Contexts(
+        self._contexts = Contexts(
             settings=settings,
             registry=registry,
             limits=limits,
@@ -98,7 +98,7 @@ class Providers:
             environ=os.environ if environ is None else environ,
             commands=Path(sys.executable).parent if commands is None else commands,
         )
-        self._starter = Starter(contexts, registry, deadlines=deadlines or Deadlines(), logger=logger)
+        self._starter = Starter(self._contexts, registry, deadlines=deadlines or Deadlines(), logger=logger)
         self._callbacks: list[Callable[[ProviderStatusRow], None]] = []
         self._slots: Final = {item.id: self._slot(item, supervise) for item in catalog.entries}
 
@@ -108,6 +108,7 @@ class Providers:
         Raises:
             ProviderFailedError: A required one failed. What was started stays so until ``close``.
         """
+        self._contexts.sweep()
         for slot in self._slots.values():
             if slot.item.starts:
                 self._declare(slot)
