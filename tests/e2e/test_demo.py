@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -51,10 +52,16 @@ def environ(cli, runtime_dir: Path) -> dict[str, str]:
 def demo(environ: dict[str, str]):
     """Return what starts the demonstration in the repository."""
 
-    def start(*args: str | Path) -> subprocess.Popen[str]:
+    def start(*args: str | Path, cwd: Path = ROOT) -> subprocess.Popen[str]:
         command = [ROOT / ".venv" / "bin" / "innkeeper", "demo", *args]
         return subprocess.Popen(
-            list(map(str, command)), cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            list(map(str, command)),
+            cwd=cwd,
+            env=environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
 
     return start
@@ -111,9 +118,54 @@ def test_an_interruption_leaves_nothing(demo, runtime_dir: Path, number: signal.
         for line in process.stderr:
             if line.startswith("deploy"):
                 break
-        process.send_signal(number)
+        # A terminal tells the whole group, whoever else stops a command tells that alone.
+        (os.killpg if number is signal.SIGINT else os.kill)(process.pid, number)
         _, said = process.communicate(timeout=SECONDS)
     assert process.returncode == 128 + number, said
+    assert list(runtime_dir.iterdir()) == []
+    assert not of_environment(f"TMPDIR={runtime_dir}")
+
+
+def test_what_a_killed_one_has_left_the_next_one_removes(demo, runtime_dir: Path) -> None:
+    with demo() as process:
+        for line in process.stderr:
+            if line.startswith("deploy"):
+                break
+        os.killpg(process.pid, signal.SIGKILL)
+    (left,) = runtime_dir.iterdir()
+    with next(left.glob("*.lock")).open("rb") as marker:
+        # Its host has that locked for as long as it takes to stop.
+        fcntl.flock(marker, fcntl.LOCK_EX)
+    with demo() as process:
+        process.stderr.readline()
+        assert not left.exists()
+        process.terminate()
+        process.communicate(timeout=SECONDS)
+    assert list(runtime_dir.iterdir()) == []
+    assert not of_environment(f"TMPDIR={runtime_dir}")
+
+
+@pytest.mark.parametrize("place", ["nowhere/demo.svg", "file/demo.svg", "."])
+def test_a_picture_that_cannot_be_drawn_is_refused_before_anything_runs(demo, runtime_dir: Path, place: str) -> None:
+    (runtime_dir / "file").touch()
+    with demo("--svg", runtime_dir / place) as process:
+        out, said = process.communicate(timeout=SECONDS)
+    assert process.returncode == 2
+    assert "--svg" in said
+    assert "start" not in said
+    assert out == ""
+    assert [path.name for path in runtime_dir.iterdir()] == ["file"]
+
+
+def test_a_failed_build_is_told_with_its_step_and_leaves_nothing(demo, runtime_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    shutil.copy(ROOT / "plugins.yaml", tmp_path)
+    (tmp_path / "examples" / "sealed" / "main.ts").write_text("export const main = )")
+    with demo(cwd=tmp_path) as process:
+        _, said = process.communicate(timeout=SECONDS)
+    assert process.returncode == 1
+    assert "\nbuild: the example sealed cannot be built; the build said:\n" in said
+    assert "\ndeploy: an example could not be built\n" in said
     assert list(runtime_dir.iterdir()) == []
     assert not of_environment(f"TMPDIR={runtime_dir}")
 

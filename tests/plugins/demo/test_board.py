@@ -77,3 +77,38 @@ def test_whoever_shows_it_is_told_of_each_change(board: Board, told: list[tuple[
         (Step.START, StepState.RUNNING, "starting"),
         (Step.START, StepState.HELD, "starting"),
     ]
+
+
+def test_a_step_beside_others_ends_while_they_run(board: Board, told: list[tuple[Step, StepState, str]]) -> None:
+    with board.beside(Step.BUILD) as build:
+        build.say("building")
+        with board.step(Step.START):
+            board.say("starting")
+            build.hold("built")
+            board.say("started")
+        build.say("too late")
+    assert told == [
+        (Step.BUILD, StepState.RUNNING, ""),
+        (Step.BUILD, StepState.RUNNING, "building"),
+        (Step.START, StepState.RUNNING, ""),
+        (Step.START, StepState.RUNNING, "starting"),
+        (Step.BUILD, StepState.HELD, "built"),
+        (Step.START, StepState.RUNNING, "started"),
+        (Step.START, StepState.HELD, "started"),
+    ]
+
+
+def test_a_step_beside_others_that_does_not_end_has_failed(board: Board) -> None:
+    with board.beside(Step.BUILD):
+        pass
+    run_all(board, but=Step.BUILD)
+    assert not board.held
+    assert board.problems == [(Step.BUILD, "ended before it was done")]
+
+
+def test_a_step_beside_others_fails_once(board: Board) -> None:
+    with board.beside(Step.BUILD) as build:
+        build.fail("no")
+        build.hold("yes after all")
+    assert board.problems == [(Step.BUILD, "no")]
+    assert board.stages[Step.BUILD].state is StepState.FAILED

@@ -583,8 +583,9 @@ def test_a_directory_that_is_no_workflow_is_an_error(machine: Machine, capsys: p
     assert "is no TypeScript workflow" in complaint(capsys)
 
 
-def test_help_is_help(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--help"]) == 0
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_is_help(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([flag]) == 0
     out, err = capsys.readouterr()
     assert "Business Source License" in out.replace("\n", " ")
     assert err == ""

@@ -3,7 +3,8 @@
 Rules of this module:
 
 1. A step is waiting, running, held or failed; it held only if it came to its end without a problem.
-2. Whoever shows the steps is told of every change and asks nothing: showing must not be able to fail a demonstration.
+2. One step runs after the other, but for those that go on beside them until they say that they have ended.
+3. Whoever shows the steps is told of every change and asks nothing: showing must not be able to fail a demonstration.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from attrs import Factory, define
 from innkeeper_demo.errors import StepError
 from innkeeper_sdk.errors import InnkeeperError
 
-__all__ = ["Board", "Listener", "Stage", "Step", "StepState"]
+__all__ = ["Beside", "Board", "Listener", "Stage", "Step", "StepState"]
 
 
 class Step(Enum):
@@ -63,6 +64,49 @@ class Stage:
 
 
 Listener = Callable[[Stage], None]
+
+
+class Beside:
+    """A step that goes on beside the others.
+
+    Args:
+        stage: The step's.
+        listener: Is told of each change.
+    """
+
+    def __init__(self, stage: Stage, listener: Listener) -> None:
+        self._stage = stage
+        self._listener = listener
+        self._began = time.monotonic()
+        self._tell(StepState.RUNNING)
+
+    @property
+    def running(self) -> bool:
+        """Return whether it has not ended."""
+        return self._stage.state is StepState.RUNNING
+
+    def say(self, detail: str) -> None:
+        """Say what it is doing, unless it has ended."""
+        if self.running and detail != self._stage.detail:
+            self._stage.detail = detail
+            self._tell(StepState.RUNNING)
+
+    def hold(self, detail: str) -> None:
+        """End it, with what it did, unless it has ended."""
+        if self.running:
+            self._stage.detail = detail
+            self._tell(StepState.HELD)
+
+    def fail(self, problem: str) -> None:
+        """End it, with what does not hold, unless it has ended."""
+        if self.running:
+            self._stage.problems.append(problem)
+            self._tell(StepState.FAILED)
+
+    def _tell(self, state: StepState) -> None:
+        self._stage.state = state
+        self._stage.seconds = time.monotonic() - self._began
+        self._listener(self._stage)
 
 
 class Board:
@@ -117,6 +161,15 @@ class Board:
             stage.state = StepState.FAILED if stage.problems else StepState.HELD
             self._current = None
             self._listener(stage)
+
+    @contextmanager
+    def beside(self, step: Step) -> Iterator[Beside]:
+        """Run a step that may end while others run; one that has not ended with the context has failed."""
+        beside = Beside(self.stages[step], self._listener)
+        try:
+            yield beside
+        finally:
+            beside.fail("ended before it was done")
 
     def say(self, detail: str) -> None:
         """Say what the running step is doing, or did."""

@@ -5,20 +5,17 @@ Rules of this module:
 1. The exit code is 0 if everything held, 1 if anything did not, 2 for a wrong call, and 128 with the signal's number if
    it was interrupted.
 2. Data goes to stdout, one object with ``-o json``; talk, progress and reasons go to stderr.
-3. However it ends, its host ends with it.
+3. However it ends, its host ends with it; what one that was killed could not remove, the next one removes.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 import click
@@ -26,7 +23,9 @@ from rich.console import Console
 
 from innkeeper_demo.board import Board, Stage
 from innkeeper_demo.demonstration import Demonstration
+from innkeeper_demo.folders import sweep
 from innkeeper_demo.hosting import plain_environment
+from innkeeper_demo.interrupts import Interrupted, interrupts
 from innkeeper_demo.repository import find_repository
 from innkeeper_demo.showing import outcome, picture, plain_rows, printable, shown_on
 from innkeeper_sdk.errors import ExitCode
@@ -35,8 +34,6 @@ __all__ = ["main"]
 
 # As `innkeeper workflow build` has it.
 _BUILD_DIRECTORY_VARIABLE: Final = "INNKEEPER_BUILD_DIR"
-
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Output(Enum):
@@ -48,12 +45,15 @@ class Output(Enum):
     PLAIN = "plain"
 
 
-class Interrupted(BaseException):
-    """Raised when a signal asks this process to stop; no handler of ordinary errors takes it."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
+def _drawable(_context: click.Context, _option: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse a file that could not be written, before anything runs."""
+    if path is not None:
+        folder = path.absolute().parent
+        if not folder.is_dir():
+            raise click.BadParameter(f"there is no directory {folder}")
+        if not os.access(path if path.exists() else folder, os.W_OK):
+            raise click.BadParameter(f"{path} cannot be written")
+    return path
 
 
 @click.command()
@@ -66,7 +66,10 @@ class Interrupted(BaseException):
     help="The form of the output.",
 )
 @click.option(
-    "--svg", type=click.Path(path_type=Path, dir_okay=False), help="Also draw what a terminal shows into this file."
+    "--svg",
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=_drawable,
+    help="Also draw what a terminal shows into this file.",
 )
 def demo(output: str, svg: Path | None) -> int:
     """Show the whole: plain and confidential workflows, a trespasser, a crash.
@@ -76,6 +79,7 @@ def demo(output: str, svg: Path | None) -> int:
     """
     repository = find_repository(Path.cwd(), os.environ)
     form = Output(output)
+    sweep()
     with shown_on(Console(stderr=True), keep=form is not Output.TABLE) as listener:
         board = Board(listener)
         demonstration = Demonstration(repository, plain_environment(os.environ), board)
@@ -84,7 +88,10 @@ def demo(output: str, svg: Path | None) -> int:
     stages = list(board.stages.values())
     _show(demonstration, stages, form)
     if svg is not None:
-        svg.write_text(picture(demonstration.record, stages, "make demo"), encoding="utf-8")
+        try:
+            svg.write_text(picture(demonstration.record, stages, "make demo"), encoding="utf-8")
+        except OSError as error:
+            raise click.ClickException(f"the picture cannot be written to {svg}: {error.strerror}") from error
     if demonstration.record.ok:
         return ExitCode.OK
     for step, problem in board.problems:
@@ -110,23 +117,6 @@ def _show(demonstration: Demonstration, stages: list[Stage], form: Output) -> No
             click.echo(text, nl=False)
 
 
-@contextmanager
-def _interrupts() -> Iterator[None]:
-    """Raise on the first signal; what comes after it is ignored, for only the bounded clean-up is left."""
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        for each in _SIGNALS:
-            signal.signal(each, signal.SIG_IGN)
-        raise Interrupted(number)
-
-    before = {number: signal.signal(number, stop) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run the command.
 
@@ -137,7 +127,7 @@ def main(arguments: Sequence[str]) -> int:
         The exit code.
     """
     try:
-        with _interrupts():
+        with interrupts():
             code = demo.main(list(arguments), prog_name=sys.argv[0], standalone_mode=False)
     except Interrupted as interrupted:
         click.echo("interrupted", err=True)

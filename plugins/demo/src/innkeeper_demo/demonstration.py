@@ -6,7 +6,9 @@ Rules of this module:
    compared byte for byte, and what the host says of itself is only recorded.
 2. What an attacker would do is done: a guest asks for what is internal, the stored binary is replaced, an attestation
    document is presented twice, a process is killed while those that should end with it cannot.
-3. A step that cannot go on ends the demonstration, but a host that runs is stopped and searched for all the same.
+3. Nothing waits for what it does not need: the host starts while the examples are built, and each of those is deployed
+   as soon as it is there.
+4. A step that cannot go on ends the demonstration, but a host that runs is stopped and searched for all the same.
 """
 
 from __future__ import annotations
@@ -23,13 +25,14 @@ from pathlib import Path
 from typing import Final
 
 from innkeeper_demo.board import Board, Step
-from innkeeper_demo.building import build_examples
 from innkeeper_demo.crash import Crash
 from innkeeper_demo.enclave import enclave_parts, provider_rows
 from innkeeper_demo.errors import StepError
+from innkeeper_demo.examples import Examples, examples_of
 from innkeeper_demo.hosting import DemoHost
+from innkeeper_demo.interrupts import held
 from innkeeper_demo.record import DemoRecord, ExecutionRecord, InternalCall, LeftProcess
-from innkeeper_demo.repository import EXAMPLES, Repository
+from innkeeper_demo.repository import Repository
 from innkeeper_demo.tampering import with_section
 from innkeeper_demo.watching import SUCCESS, Watcher
 from innkeeper_demo.workflows import (
@@ -80,7 +83,6 @@ class Demonstration:
         self._environ = environ
         self._board = board
         self._sealed = Sealed(secrets.token_hex(32))
-        self._binaries: dict[str, bytes] = {}
         self._tampered_id = ""
 
     def run(self, *, packages: Path | None = None) -> None:
@@ -91,17 +93,16 @@ class Demonstration:
         """
         began = time.monotonic()
         # What went wrong is on the board.
-        with suppress(StepError):
-            with self._board.step(Step.BUILD):
-                self._binaries = build_examples(
-                    self._repository, EXAMPLES, environ=self._environ, packages=packages, say=self._board.say
-                )
-            with DemoHost(self._repository.plugins, self._environ) as host:
-                self._on(host)
+        with suppress(StepError), ExitStack() as stack:
+            examples = stack.enter_context(examples_of(self._repository, self._environ, packages, self._board))
+            with held():
+                # Its directory is made and known to the stack, or neither.
+                host = stack.enter_context(DemoHost(self._repository.plugins, self._environ))
+            self._on(host, examples)
         self.record.seconds = round(time.monotonic() - began, 3)
         self.record.ok = self._board.held
 
-    def _on(self, host: DemoHost) -> None:
+    def _on(self, host: DemoHost, examples: Examples) -> None:
         try:
             with ExitStack() as stack:
                 with self._board.step(Step.START):
@@ -111,24 +112,24 @@ class Demonstration:
                     watcher = stack.enter_context(Watcher(client))
                     self._look_at_providers(client)
                 with suppress(StepError):
-                    self._steps(host, client, watcher)
+                    self._steps(host, client, watcher, examples)
             with self._board.step(Step.STOP):
                 self._stop(host)
         finally:
             if not self._board.held:
                 self.last_words = host.last_words()
 
-    def _steps(self, host: DemoHost, client: ControlClient, watcher: Watcher) -> None:
+    def _steps(self, host: DemoHost, client: ControlClient, watcher: Watcher, examples: Examples) -> None:
         with self._board.step(Step.DEPLOY):
-            self._deploy(host, client)
+            self._deploy(host, client, examples)
         with self._board.step(Step.RUN):
             self._run(host, client, watcher)
         with self._board.step(Step.TRESPASS):
-            self._trespass(client, watcher)
+            self._trespass(client, watcher, examples)
         with self._board.step(Step.REPLAY):
             self._replay()
         with self._board.step(Step.CRASH):
-            self._crash(host, client, watcher)
+            self._crash(host, client, watcher, examples)
 
     def _look_at_providers(self, client: ControlClient) -> None:
         providers = client.providers()
@@ -138,13 +139,16 @@ class Demonstration:
                 raise StepError(f"the provider {provider.id} is {provider.state}: {provider.reason}")
         self._board.conclude(f"{len(providers)} providers, {len(self.record.providers)} parts")
 
-    def _deploy(self, host: DemoHost, client: ControlClient) -> None:
+    def _deploy(self, host: DemoHost, client: ControlClient, examples: Examples) -> None:
         self._board.say("setting a secret")
         host.run("secrets", "set", SECRET_NAME, stdin=self._sealed.secret.encode())
-        sealed, clock = self._binaries["sealed"], self._binaries["clock"]
+        self._board.say("waiting for the build of clock")
+        clock = examples.binary("clock")
         self._board.say("deploying a workflow that runs in the open")
         plain = client.deploy(artifacts("clock", clock, plain_config()))
         self.record.plain.workflow_id = plain.workflow_id
+        self._board.say("waiting for the build of sealed")
+        sealed = examples.binary("sealed")
         self._board.say("deploying one that runs in the enclave")
         confidential = client.deploy(artifacts("sealed", sealed, self._sealed.config(), attributes=_CONFIDENTIAL))
         self.record.confidential.workflow_id = confidential.workflow_id
@@ -190,9 +194,11 @@ class Demonstration:
         if not pids:
             self._board.problem("no process was seen below the confidential LOOP process or its launcher")
 
-    def _trespass(self, client: ControlClient, watcher: Watcher) -> None:
+    def _trespass(self, client: ControlClient, watcher: Watcher, examples: Examples) -> None:
+        self._board.say("waiting for the build of hostile")
+        binary = examples.binary("hostile")
         self._board.say("deploying a workflow that asks for what is internal")
-        hostile = client.deploy(artifacts("hostile", self._binaries["hostile"], hostile_config()))
+        hostile = client.deploy(artifacts("hostile", binary, hostile_config()))
         watcher.wait(
             lambda: bool(watcher.successes(hostile.workflow_id)),
             _HOSTILE_SECONDS,
@@ -241,7 +247,7 @@ class Demonstration:
             self._board.problem(f"the drill ended with {done.returncode}")
         self._board.conclude("a document is taken once, and only for the challenge that it answers")
 
-    def _crash(self, host: DemoHost, client: ControlClient, watcher: Watcher) -> None:
+    def _crash(self, host: DemoHost, client: ControlClient, watcher: Watcher, examples: Examples) -> None:
         self._board.say("waiting for a moment between two executions")
         confidential = self.record.confidential.workflow_id
         crash = Crash(
@@ -250,7 +256,7 @@ class Demonstration:
             watcher=watcher,
             sealed_id=confidential,
             tampered_id=self._tampered_id,
-            binary=with_section(self._binaries["sealed"], "replaced"),
+            binary=with_section(examples.binary("sealed"), "replaced"),
             problem=self._board.problem,
         )
         killed = crash.kill()

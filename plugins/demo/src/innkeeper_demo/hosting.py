@@ -12,25 +12,24 @@ from __future__ import annotations
 import json
 import os
 import select
-import shutil
 import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self
 
 from innkeeper_demo.errors import StepError
+from innkeeper_demo.folders import make_folder, remove
+from innkeeper_demo.interrupts import held
 from innkeeper_demo.processes import Family
 from innkeeper_demo.tether import tethered
 from innkeeper_sdk.control_errors import error_of_record
-from innkeeper_sdk.control_socket import SOCKET_NAME, SOCKET_PATH_LIMIT
-from innkeeper_sdk.errors import HostError
+from innkeeper_sdk.control_socket import SOCKET_NAME
 
 __all__ = ["DemoHost", "plain_environment"]
 
@@ -77,7 +76,7 @@ class DemoHost:
     def __init__(self, plugins: Sequence[Path], environ: Mapping[str, str]) -> None:
         self._plugins = [part for path in plugins for part in ("--plugins", str(path))]
         self._environ = dict(environ)
-        self._folder = _folder()
+        self._folder, self._marker = make_folder()
         self._settings = self._folder / "innkeeper.yaml"
         self._log: IO[bytes] = (self._folder / "host.log").open("w+b")
         self._process: subprocess.Popen[bytes] | None = None
@@ -100,8 +99,9 @@ class DemoHost:
                 self._family.await_end(_GONE_SECONDS)
         finally:
             self._log.close()
-            # A process that cannot be killed may still write there; what it leaves is the system's to clear.
-            shutil.rmtree(self._folder, ignore_errors=True)
+            # A process that cannot be killed may still write there; what it leaves the next demonstration removes.
+            remove(self._folder)
+            self._marker.close()
 
     @property
     def socket(self) -> Path:
@@ -138,18 +138,20 @@ class DemoHost:
         """
         reading, writing = os.pipe()
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and modules
-                tethered(self._command("run", "--ready-fd", str(writing))),
-                stdin=subprocess.DEVNULL,
-                stdout=self._log,
-                stderr=self._log,
-                env=self._environ,
-                cwd=self._folder,
-                pass_fds=(writing,),
-                # A terminal's Ctrl-C is for the command, which then stops its host.
-                start_new_session=True,
-            )
-            self._family = Family(self._process.pid)
+            with held():
+                self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and modules
+                    tethered(self._command("run", "--ready-fd", str(writing))),
+                    stdin=subprocess.DEVNULL,
+                    stdout=self._log,
+                    stderr=self._log,
+                    env=self._environ,
+                    cwd=self._folder,
+                    # The directory is in use as long as the host has its marker open.
+                    pass_fds=(writing, self._marker.fileno()),
+                    # A terminal's Ctrl-C is for the command, which then stops its host.
+                    start_new_session=True,
+                )
+                self._family = Family(self._process.pid)
         finally:
             os.close(writing)
             pipe = open(reading, "rb")  # noqa: SIM115 - closed just below, whatever happens
@@ -166,21 +168,29 @@ class DemoHost:
         Raises:
             StepError: It failed; the message has what it said.
         """
-        try:
-            done = subprocess.run(  # noqa: S603 - our own interpreter and module
-                self._command(*words),
-                input=stdin,
-                env=self._environ,
-                cwd=self._folder,
-                capture_output=True,
-                timeout=_COMMAND_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise StepError(f"`innkeeper {' '.join(words)}` does not end in {_COMMAND_SECONDS:.0f} s") from None
-        if done.returncode != 0:
-            said = done.stderr.decode("utf-8", "replace").strip()
-            raise StepError(f"`innkeeper {' '.join(words)}` ended with {done.returncode}: {said}")
+        with ExitStack() as stack:
+            with held():
+                process = stack.enter_context(
+                    subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                        tethered(self._command(*words)),
+                        env=self._environ,
+                        cwd=self._folder,
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.DEVNULL,
+                        stderr=subprocess.PIPE,
+                        # As the host has it: what still writes there keeps the directory in use.
+                        pass_fds=(self._marker.fileno(),),
+                        start_new_session=True,
+                    )
+                )
+                stack.callback(self._end_command, process)
+            try:
+                _, said = process.communicate(stdin, _COMMAND_SECONDS)
+            except subprocess.TimeoutExpired:
+                raise StepError(f"`innkeeper {' '.join(words)}` does not end in {_COMMAND_SECONDS:.0f} s") from None
+        if process.returncode != 0:
+            text = said.decode("utf-8", "replace").strip()
+            raise StepError(f"`innkeeper {' '.join(words)}` ended with {process.returncode}: {text}")
 
     def stop(self) -> int:
         """Stop it as an operator does, and return its exit code.
@@ -250,6 +260,16 @@ class DemoHost:
             raise error_of_record(told["error"])
 
     @staticmethod
+    def _end_command(process: subprocess.Popen[bytes]) -> None:
+        """End a command, unless it has ended: what it may have started it ends and waits for if it is told."""
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(_GONE_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+
+    @staticmethod
     def _end(process: subprocess.Popen[bytes], *, hurry: bool) -> None:
         """Stop the host now: a second SIGTERM is how an operator says that it should not drain."""
         process.send_signal(signal.SIGTERM)
@@ -262,11 +282,3 @@ class DemoHost:
             process.kill()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_GONE_SECONDS)
-
-
-def _folder() -> Path:
-    room = SOCKET_PATH_LIMIT - len("/ik-12345678/run/confidential-workflows-2/0123456789/plugin0123456789")
-    for place in (tempfile.gettempdir(), "/tmp", "/var/tmp"):  # noqa: S108 - mkdtemp makes a directory of our own
-        if len(os.fsencode(place)) <= room and os.access(place, os.W_OK | os.X_OK):
-            return Path(tempfile.mkdtemp(prefix="ik-", dir=place))
-    raise HostError("there is no temporary directory with a path short enough for a socket", hint="set TMPDIR")

@@ -27,7 +27,7 @@ __all__ = [
 
 @frozen
 class ProviderRow:
-    """One part of a provider: ``mode`` is ``host`` or ``loop``; a host part has no generation."""
+    """A host part or process part: ``mode`` is ``host`` or ``loop``; helpers have no row, host parts no generation."""
 
     id: str
     mode: str
@@ -99,7 +99,7 @@ class DemoRecord:
     Attributes:
         ok: Whether everything held.
         seconds: From the start of the command to its end, builds included.
-        providers: A row per part, as it stood before the host was stopped.
+        providers: A row for each host part and process part, as it stood before the host was stopped.
         plain: The workflow that ran in the open.
         confidential: The one that ran in the enclave.
         internal_calls: What the hostile workflow met with.
