@@ -190,3 +190,8 @@ def of_environment(variable: str) -> list[int]:
         except OSError:
             continue  # it has ended meanwhile
     return found
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "examples").iterdir()))
+def test_every_example_passes_its_type_check_which_the_demo_leaves_out(guest, name: str) -> None:
+    assert guest(f"examples/{name}").read_bytes()[:4] == b"\0asm"
