@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from innkeeper_demo.interrupts import Interrupted, held, interrupts
+from innkeeper_demo.interrupts import Interrupted, check, held, interrupts
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -40,8 +40,48 @@ def test_a_signal_waits_while_interrupts_are_held() -> None:
 
 
 def test_what_was_held_once_is_not_held_for_good() -> None:
-    with interrupts():
-        with held():
-            pass
-        with pytest.raises(Interrupted):
+    def run() -> None:
+        with interrupts():
+            with held():
+                pass
             signal.raise_signal(signal.SIGTERM)
+            pytest.fail("it was held")
+
+    with pytest.raises(Interrupted):
+        run()
+
+
+class Loses:
+    """Loses what is raised while it goes, as callbacks of libraries do."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+
+def lose() -> None:
+    Loses()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_whose_exception_was_lost_is_told_where_it_is_asked_for() -> None:
+    def run() -> None:
+        with interrupts():
+            lose()
+            check()
+            pytest.fail("it was not told")
+
+    with pytest.raises(Interrupted):
+        run()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_whose_exception_was_lost_is_told_at_the_end() -> None:
+    with pytest.raises(Interrupted), interrupts():
+        lose()
+
+
+def test_a_signal_of_an_earlier_time_is_forgotten() -> None:
+    with pytest.raises(Interrupted), interrupts():
+        signal.raise_signal(signal.SIGTERM)
+    with interrupts():
+        check()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,8 +30,9 @@ SCRIPT = "from innkeeper_vault.process import main\n\nmain()\n"
 class Host:
     """Hosts, one after the other, that start the vault of one directory."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, sockets: Path) -> None:
         self.folder = folder
+        self.sockets = sockets
         clock_now = datetime.now(UTC)
         self.world = VaultWorld(new_world(), folder / "own")
         self.world.world.clock.now = clock_now
@@ -39,7 +41,7 @@ class Host:
 
     async def start(self, environment: str = "development") -> None:
         """Start a process, and take its capability for the vault."""
-        directory = self.folder / f"h{self._started}"
+        directory = self.sockets / f"h{self._started}"
         directory.mkdir()
         self._started += 1
         self.raw = RawHost(directory)
@@ -63,10 +65,12 @@ class Host:
 
 @pytest.fixture
 async def host(tmp_path: Path) -> AsyncIterator[Host]:
-    started = Host(tmp_path)
-    started.world.store.set(OWNER, NAME, CANARY)
-    yield started
-    await started.raw.close()
+    # The paths of sockets must be short, and those of tests need not be.
+    with tempfile.TemporaryDirectory(prefix="ik-", dir="/tmp") as sockets:
+        started = Host(tmp_path, Path(sockets))
+        started.world.store.set(OWNER, NAME, CANARY)
+        yield started
+        await started.raw.close()
 
 
 async def test_a_secret_reaches_the_execution_and_nobody_else(host: Host) -> None:

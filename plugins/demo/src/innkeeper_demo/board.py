@@ -17,6 +17,7 @@ from enum import Enum
 from attrs import Factory, define
 
 from innkeeper_demo.errors import StepError
+from innkeeper_demo.interrupts import check
 from innkeeper_sdk.errors import InnkeeperError
 
 __all__ = ["Beside", "Board", "Listener", "Stage", "Step", "StepState"]
@@ -138,7 +139,9 @@ class Board:
 
         Raises:
             StepError: It cannot go on, whatever it was that went wrong.
+            Interrupted: Something has asked this process to stop.
         """
+        check()
         self._current, self._began = self.stages[step], time.monotonic()
         stage = self._current
         stage.state = StepState.RUNNING

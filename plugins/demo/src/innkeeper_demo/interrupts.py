@@ -2,7 +2,8 @@
 
 Rules of this module: the first signal raises, in the main thread; what comes after it is ignored, for only the bounded
 clean-up is left. While interrupts are held a signal waits until they are let go, so that a process that is just being
-started is never forgotten. The handlers of before are put back at the end.
+started is never forgotten. An exception that a signal raises can be lost, in a callback of some library for one: it is
+raised once more where ``check`` is asked, and at the end. The handlers of before are put back at the end.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
-__all__ = ["Interrupted", "held", "interrupts"]
+__all__ = ["Interrupted", "check", "held", "interrupts"]
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -31,6 +32,7 @@ class _State:
 
     holding = False
     waiting: int | None = None
+    asked: int | None = None
 
 
 @contextmanager
@@ -40,14 +42,17 @@ def interrupts() -> Iterator[None]:
     def stop(number: int, _frame: FrameType | None) -> None:
         for each in _SIGNALS:
             signal.signal(each, signal.SIG_IGN)
+        _State.asked = number
         if _State.holding:
             _State.waiting = number
         else:
             raise Interrupted(number)
 
+    _State.asked = None
     before = {number: signal.signal(number, stop) for number in _SIGNALS}
     try:
         yield
+        check()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -64,3 +69,9 @@ def held() -> Iterator[None]:
         number, _State.waiting = _State.waiting, None
         if number is not None:
             raise Interrupted(number)
+
+
+def check() -> None:
+    """Raise ``Interrupted`` if a signal has asked this process to stop."""
+    if _State.asked is not None:
+        raise Interrupted(_State.asked)
