@@ -105,7 +105,7 @@ class BenchHelper:
 
     def reserve_secrets(self, request: GetSecretsRequest) -> AbstractAsyncContextManager[Sequence[SecretError | None]]:
         """Refuse: no module that is measured brings secrets by itself."""
-        raise NotImplementedError
+        raise NotImplementedError("a guest in the open asks with get_secrets; see answer_secrets for the answers")
 
     async def node_time(self) -> int:
         """Return the time."""

@@ -32,16 +32,16 @@ def issue(challenges: Challenges, **changes: Any) -> Challenge:
 
 
 def consume(challenges: Challenges, issued: Challenge, **changes: Any) -> None:
-    challenges.consume(
-        **{
-            "id_": issued.id,
-            "nonce": issued.nonce,
-            "workflow_id": WORKFLOW,
-            "execution_id": EXECUTION,
-            "purpose": Purpose.SECRETS,
-            **changes,
-        }
-    )
+    given = {
+        "id_": issued.id,
+        "nonce": issued.nonce,
+        "workflow_id": WORKFLOW,
+        "execution_id": EXECUTION,
+        "purpose": Purpose.SECRETS,
+        **changes,
+    }
+    nonce = given.pop("nonce")
+    challenges.take(**given).match(nonce)
 
 
 def refused(challenges: Challenges, issued: Challenge, **changes: Any) -> Code:

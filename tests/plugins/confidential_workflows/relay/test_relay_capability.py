@@ -152,7 +152,7 @@ async def test_a_challenge_is_fresh_each_time_and_short(running: RelayWorld) -> 
 
 async def test_a_challenge_for_secrets_is_the_vaults(running: RelayWorld) -> None:
     challenge = await running.challenge(Purpose.SECRETS)
-    running.vault.challenges.consume(challenge.id, challenge.nonce, WORKFLOW, EXECUTION, Purpose.SECRETS)
+    running.vault.challenges.take(challenge.id, WORKFLOW, EXECUTION, Purpose.SECRETS).match(challenge.nonce)
 
 
 async def test_a_challenge_without_a_purpose_is_refused(running: RelayWorld) -> None:

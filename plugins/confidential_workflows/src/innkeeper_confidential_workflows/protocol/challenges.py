@@ -208,14 +208,6 @@ class Challenges:
             raise refusal(Code.NONCE_MISMATCH, "the challenge was for something else", step=_STEP)
         return IssuedChallenge(live.issued, live.nonce_sha256)
 
-    def consume(self, id_: bytes, nonce: bytes, workflow_id: str, execution_id: str, purpose: Purpose) -> None:
-        """Use a challenge up with its nonce: :meth:`take` and :meth:`IssuedChallenge.match`.
-
-        Raises:
-            AttestationError: As they do.
-        """
-        self.take(id_, workflow_id, execution_id, purpose).match(nonce)
-
     def _forget(self, tick: float) -> None:
         while self._live and next(iter(self._live.values())).deadline <= tick:
             self._live.popitem(last=False)
